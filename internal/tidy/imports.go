@@ -1,0 +1,68 @@
+package tidy
+
+import (
+	"go/ast"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The places that may do what nobody else may.
+const (
+	driverDir = "internal/store"             // blank imports, of database drivers
+	unsafeFor = "internal/transport/release" // beginning of the names of the files that may use unsafe
+)
+
+// drivers lists the imports that exist only for their side effect: registering with database/sql.
+var drivers = []string{"modernc.org/sqlite", "github.com/jackc/pgx/v5/stdlib"}
+
+func checkImports(t *Tree) []Problem {
+	var ps []Problem
+	for f := range t.goFiles() {
+		dir := path.Dir(f.Path)
+		for _, imp := range f.AST.Imports {
+			name, _ := strconv.Unquote(imp.Path.Value)
+			switch {
+			case imp.Name != nil && imp.Name.Name == "_" && !(dir == driverDir && slices.Contains(drivers, name)):
+				ps = append(ps, t.at(f, imp.Pos(), "blank import of %s: only store does this, for database drivers", name))
+			case name == "unsafe" && !strings.HasPrefix(f.Path, unsafeFor):
+				ps = append(ps, t.at(f, imp.Pos(), "unsafe is for %s*.go only", unsafeFor))
+			case (name == "math/rand" || name == "math/rand/v2") && !f.Test && !predictable(dir):
+				ps = append(ps, t.at(f, imp.Pos(), "%s can be predicted: use crypto/rand", name))
+			}
+		}
+	}
+	return ps
+}
+
+// predictable says where cheap random numbers cannot hurt: in what makes load.
+func predictable(dir string) bool {
+	return dir == "internal/load" || dir == "bench" || within(dir, "bench")
+}
+
+// checkSleeps refuses time.Sleep in tests, except lexically inside synctest.Test, where it only moves the fake clock.
+func checkSleeps(t *Tree) []Problem {
+	var ps []Problem
+	for f := range t.goFiles() {
+		if !f.Test {
+			continue
+		}
+		var bubbles []ast.Node
+		ast.Inspect(f.AST, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				if isSelector(n.Fun, "synctest", "Test") {
+					bubbles = append(bubbles, n)
+				}
+			case *ast.SelectorExpr:
+				inBubble := slices.ContainsFunc(bubbles, func(b ast.Node) bool { return b.Pos() <= n.Pos() && n.End() <= b.End() })
+				if isSelector(n, "time", "Sleep") && !inBubble {
+					ps = append(ps, t.at(f, n.Pos(), "a test that sleeps is slow or wrong: wait for the event, or use testing/synctest"))
+				}
+			}
+			return true
+		})
+	}
+	return ps
+}
