@@ -1,0 +1,323 @@
+// Package c2s is the door for clients: XML streams over TCP with STARTTLS or direct
+// TLS (RFC 6120, XEP-0368), authentication, resource binding, and the stamping of
+// what authenticated clients send.
+package c2s
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/starling-im/starling/internal/certs"
+	"github.com/starling-im/starling/internal/session"
+	"github.com/starling-im/starling/internal/transport"
+	"github.com/starling-im/starling/internal/xmpp/jid"
+	"github.com/starling-im/starling/internal/xmpp/stanza"
+	"github.com/starling-im/starling/internal/xmpp/stream"
+	"github.com/starling-im/starling/internal/xmpp/xml"
+)
+
+// conn is one client's connection. Everything but what End touches belongs to
+// whoever runs OnBytes, or to the worker that it waits for.
+type conn struct {
+	srv    *Server
+	sock   *transport.Conn
+	served *certs.Served // the certificate that was shown; nil without TLS
+	reader stream.Reader
+	ctx    context.Context // carries flow
+	flow   session.Flow
+
+	domain jid.JID // pinned by the first header
+	lang   string  // default language of what the client sends (RFC 6120 §4.7.4)
+	opened bool    // our header of the present stream is sent
+
+	talks *negotiation     // nil once a resource is bound
+	sess  *session.Session // nil until then
+	rate  bucket
+
+	task   func(ctx context.Context) error // what a worker is to do, or does; nothing is handled meanwhile
+	work   sync.Mutex                      // held by the worker that has the connection
+	done   bool                            // nothing more is read
+	pinged bool                            // the client was asked whether it is still there
+	ended  atomic.Bool
+}
+
+// OnBytes handles what arrived.
+func (c *conn) OnBytes(b []byte) error {
+	if c.done {
+		return nil
+	}
+	if c.pinged && len(b) > 0 {
+		c.pinged = false
+		c.sock.SetIdle(c.srv.opts.PingAfter)
+	}
+	err := c.reader.Feed(b)
+	if err == nil {
+		err = c.drain()
+	}
+	if kept := c.reader.Keep(); err == nil {
+		err = kept
+	}
+	if err != nil {
+		c.fail(err)
+	}
+	if c.task == nil && !c.done {
+		c.throttle(len(b))
+	}
+	return nil
+}
+
+// drain handles elements until bytes run out, or a worker has the connection.
+func (c *conn) drain() error {
+	for c.task == nil && !c.done {
+		ev, it, err := c.reader.Next()
+		if err != nil {
+			return err
+		}
+		switch ev {
+		case xml.NeedMore:
+			return nil
+		case xml.Header:
+			err = c.header(it)
+		case xml.FirstLevel:
+			if c.sess != nil {
+				err = c.stanza(it)
+			} else {
+				err = c.negotiate(it)
+			}
+		case xml.Footer:
+			c.finish(nil, errClosed)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// OnIdle asks a silent client whether it is still there, and gives it up when it
+// does not answer (RFC 6120 §4.6.4, XEP-0199 §4.2).
+func (c *conn) OnIdle() {
+	switch {
+	case c.sess == nil: // has a deadline of its own
+	case c.pinged:
+		c.fail(stream.Err(stream.ConnectionTimeout, "no answer to a ping"))
+	default:
+		c.pinged = true
+		c.sock.SetIdle(c.srv.opts.PingTimeout)
+		ping := stanza.NewIQ(stanza.Get, stream.NewID(), c.sess.JID.Host(), c.sess.JID, xml.New("urn:xmpp:ping", "ping"))
+		c.send([]byte(ping.String()))
+	}
+}
+
+// errClosed ends a connection whose client closed the stream (RFC 6120 §4.4).
+var errClosed = errors.New("stream closed by the client")
+
+// stanza stamps, checks and routes one stanza of a bound client.
+func (c *conn) stanza(it *xml.Item) error {
+	if stanza.KindOf(it) == 0 {
+		return stream.Err(stream.UnsupportedStanzaType, "") // RFC 6120 §4.9.3.24
+	}
+	if a := it.Attr("from"); a != nil && !c.owns(a) { // RFC 6120 §8.1.2.1
+		return stream.Err(stream.InvalidFrom, "")
+	}
+	st, err := stanza.Parse(it, c.sess.JID, c.lang)
+	if err != nil {
+		c.srv.router.Bounce(c.ctx, st, err)
+		return nil
+	}
+	if st.Kind == stanza.IQ && st.Type == stanza.Set && st.Children()[0].Space == nsSession {
+		// RFC 3921 had clients ask for a session after binding. Choice: old clients are told that all is well.
+		c.send([]byte(c.srv.router.Answer(st, xml.None, nil).String()))
+		return nil
+	}
+	if c.srv.router.Quick(st) {
+		c.srv.router.FromClient(c.ctx, c.sess, st)
+		return nil
+	}
+	c.async(func(ctx context.Context) error {
+		c.srv.router.FromClient(ctx, c.sess, st)
+		return nil
+	})
+	return nil
+}
+
+// owns tells whether the client may name the JID as the sender.
+func (c *conn) owns(from *xml.Attr) bool {
+	if string(from.Raw) == c.sess.JID.String() || string(from.Raw) == c.sess.Bare.String() {
+		return true
+	}
+	j, err := jid.Parse(from.Value())
+	return err == nil && (j == c.sess.JID || j == c.sess.Bare)
+}
+
+// async lets a worker run what may block. The connection is not read meanwhile,
+// so that the order of its stanzas is kept (RFC 6120 §10.1). The worker begins when
+// OnFlush gives it the connection.
+func (c *conn) async(task func(ctx context.Context) error) {
+	c.task = task
+	c.sock.Pause()
+}
+
+// OnFlush ends the handling of one read.
+func (c *conn) OnFlush() {
+	if c.task == nil {
+		c.flow.Settle(c.ctx)
+		c.flow.Flush()
+		return
+	}
+	c.flow.Flush()
+	c.work.Lock()
+	c.srv.workers.Do(c.perform)
+}
+
+// perform runs the task on a worker, and gives the connection back to its driver.
+func (c *conn) perform() {
+	ctx, cancel := context.WithTimeout(c.ctx, c.srv.opts.RequestTimeout)
+	ctx = session.WithFlow(ctx, &c.flow)
+	err := c.guard(func() error {
+		err := c.task(ctx)
+		c.flow.Settle(ctx)
+		return err
+	})
+	cancel()
+	if err != nil {
+		c.fail(err)
+	}
+	c.flow.Flush()
+	c.task = nil
+	c.work.Unlock()
+	c.sock.Resume()
+}
+
+// guard turns a panic into the end of this one stream.
+func (c *conn) guard(fn func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.srv.log.Error("panic while handling a client", slog.String("addr", c.addr()),
+				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			err = stream.Err(stream.InternalServerError, "").Because(fmt.Errorf("panic: %v", p))
+		}
+	}()
+	return fn()
+}
+
+// Append queues a stanza for the client (session.Out).
+func (c *conn) Append(st string) (bool, error) { return c.sock.Append([]byte(st)) }
+
+// Flush writes what is queued (session.Out).
+func (c *conn) Flush() { c.sock.Flush() }
+
+// End closes the stream for a reason (session.Out).
+func (c *conn) End(reason error) { c.finish(stream.AsError(reason), reason) }
+
+// send queues bytes of the negotiation.
+func (c *conn) send(b []byte) {
+	if _, err := c.sock.Append(b); err == nil {
+		c.sock.Flush()
+	}
+}
+
+// fail ends the stream with the error that err stands for.
+func (c *conn) fail(err error) {
+	c.done = true
+	e := stream.AsError(err)
+	if !c.opened {
+		c.openResponse(c.srv.defaultHeader()) // RFC 6120 §4.9.1.2
+	}
+	if c.ended.Load() {
+		return
+	}
+	level := slog.LevelInfo
+	if e.Condition == stream.InternalServerError {
+		level = slog.LevelError
+	}
+	c.srv.log.LogAttrs(c.ctx, level, "client stream ended with an error", slog.String("addr", c.addr()),
+		slog.String("user", c.user()), slog.String("condition", string(e.Condition)), slog.Any("err", err))
+	c.srv.metrics.streamErrors.WithLabelValues(string(e.Condition)).Inc()
+	c.finish(e, err)
+}
+
+// finish closes the stream, with an error or without (RFC 6120 §4.4, §4.9.1.1).
+func (c *conn) finish(e *stream.Error, reason error) {
+	if !c.ended.CompareAndSwap(false, true) {
+		return
+	}
+	var b []byte
+	if e != nil {
+		b = e.Append(b)
+	}
+	c.sock.Append(append(b, stream.Footer...))
+	c.sock.Close(reason)
+}
+
+// OnClose releases everything. The session's end is told on a worker, since it
+// reads rosters.
+func (c *conn) OnClose(err error) {
+	c.work.Lock() // what a worker does for this client is finished, not cut off
+	defer c.work.Unlock()
+	c.done = true
+	c.ended.Store(true)
+	c.reader.Release()
+	if c.talks != nil {
+		c.talks.stop()
+	}
+	if c.sess != nil && c.srv.core.Sessions.Remove(c.sess) {
+		sess := c.sess
+		c.srv.workers.Do(func() { c.srv.sessionEnded(sess) })
+	}
+	if err != nil && !errors.Is(err, errClosed) && !errors.Is(err, io.EOF) {
+		c.srv.log.LogAttrs(c.ctx, slog.LevelDebug, "client connection ended",
+			slog.String("addr", c.addr()), slog.String("user", c.user()), slog.Any("err", err))
+	}
+	c.srv.gone(c)
+}
+
+func (c *conn) addr() string { return c.sock.RemoteAddr().String() }
+
+func (c *conn) user() string {
+	switch {
+	case c.sess != nil:
+		return c.sess.JID.String()
+	case c.talks != nil:
+		return c.talks.user.String()
+	}
+	return ""
+}
+
+// bucket is a token bucket over the bytes that a client sends.
+type bucket struct {
+	tokens int64
+	last   time.Time
+}
+
+// throttle pauses reading when the client sends faster than it may (XEP-0205 §4.7).
+func (c *conn) throttle(n int) {
+	rate, burst := c.srv.opts.RateBytes, c.srv.opts.RateBurst
+	if rate <= 0 || n == 0 {
+		return
+	}
+	now := time.Now()
+	b := &c.rate
+	if b.last.IsZero() {
+		b.tokens = burst
+	} else {
+		elapsed := min(now.Sub(b.last), time.Hour)
+		b.tokens = min(burst, b.tokens+int64(elapsed)*rate/int64(time.Second))
+	}
+	b.last = now
+	b.tokens -= int64(n)
+	if b.tokens >= 0 {
+		return
+	}
+	wait := time.Duration(-b.tokens) * time.Second / time.Duration(rate)
+	c.srv.metrics.throttled.Inc()
+	c.sock.Pause()
+	time.AfterFunc(wait, c.sock.Resume)
+}

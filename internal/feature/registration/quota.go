@@ -1,0 +1,70 @@
+package registration
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// maxNetworks bounds the addresses that are remembered.
+const maxNetworks = 10_000
+
+// quota counts accounts made from each address in a time.
+type quota struct {
+	max    int
+	window time.Duration
+	now    func() time.Time
+
+	mu     *sync.Mutex // guards recent
+	recent map[netip.Prefix][]time.Time
+}
+
+func newQuota(max int, window time.Duration, now func() time.Time) quota {
+	return quota{max: max, window: window, now: now, mu: &sync.Mutex{}, recent: map[netip.Prefix][]time.Time{}}
+}
+
+// network is what counts as one address.
+func network(a netip.Addr) netip.Prefix {
+	a, bits := a.Unmap().WithZone(""), 64
+	if a.Is4() {
+		bits = 32
+	}
+	p, _ := a.Prefix(bits)
+	return p
+}
+
+// left tells whether another account may be made from an address.
+func (q *quota) left(a netip.Addr) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.forget(network(a))) < q.max
+}
+
+// spend counts an account.
+func (q *quota) spend(a netip.Addr) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := network(a)
+	if len(q.recent) >= maxNetworks {
+		for other := range q.recent {
+			q.forget(other)
+		}
+	}
+	if len(q.recent) < maxNetworks {
+		q.recent[p] = append(q.forget(p), q.now())
+	}
+}
+
+// forget drops what is older than the window. The lock is held.
+func (q *quota) forget(p netip.Prefix) []time.Time {
+	all, limit := q.recent[p], q.now().Add(-q.window)
+	for len(all) > 0 && all[0].Before(limit) {
+		all = all[1:]
+	}
+	if len(all) == 0 {
+		delete(q.recent, p)
+		return nil
+	}
+	q.recent[p] = all
+	return all
+}

@@ -1,0 +1,172 @@
+package roster
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/starling-im/starling/internal/session"
+	"github.com/starling-im/starling/internal/xmpp/jid"
+	"github.com/starling-im/starling/internal/xmpp/stanza"
+	"github.com/starling-im/starling/internal/xmpp/stream"
+	"github.com/starling-im/starling/internal/xmpp/xml"
+)
+
+// get answers with the roster, and makes the resource an interested one: RFC 6121 §2.2.
+func (r *Roster) get(ctx context.Context, iq *stanza.Stanza) (xml.Element, error) {
+	owner := iq.From.Bare()
+	if !iq.To.IsZero() && iq.To != owner { // RFC 6121 §2.1.5
+		return xml.None, stanza.Err(stanza.Forbidden, "only the owner may see a roster")
+	}
+	var l *List
+	err := r.turns.Run(ctx, owner, func() (err error) {
+		// In the owner's turn, so that no push falls between this list and the interest in pushes.
+		if s := r.host.Sessions.Find(iq.From); s != nil {
+			s.Update(func(st *session.State) { st.Interested = true })
+		}
+		l, err = r.List(ctx, owner)
+		return err
+	})
+	if err != nil {
+		return xml.None, err
+	}
+	ask := iq.Payload()
+	version := strconv.FormatInt(l.Version, 10)
+	if known, given := ask.Lookup("ver"); given && known == version {
+		return xml.None, nil // RFC 6121 §2.6.3: an empty result, the client's copy is current
+	}
+	q := xml.New(NS, "query", "ver", version)
+	for i := range l.Items {
+		if l.Items[i].Listed {
+			q.Nodes = append(q.Nodes, node(l.Items[i].element()))
+		}
+	}
+	return q, nil
+}
+
+func node(e xml.Element) xml.Node { return xml.Node{Element: &e} }
+
+// set adds, changes or removes one contact: RFC 6121 §2.3 to §2.5.
+func (r *Roster) set(ctx context.Context, iq *stanza.Stanza) (xml.Element, error) {
+	owner := iq.From.Bare()
+	if !iq.To.IsZero() && iq.To != owner { // RFC 6121 §2.3.3
+		return xml.None, stanza.Err(stanza.Forbidden, "only the owner may change a roster")
+	}
+	item, remove, err := r.parse(owner, iq.Payload())
+	if err != nil {
+		return xml.None, err
+	}
+	if remove {
+		return xml.None, r.remove(ctx, owner, item.Contact)
+	}
+	_, err = r.Apply(ctx, owner, item.Contact, func(i *Item) bool {
+		i.Listed, i.Name, i.Groups = true, item.Name, item.Groups
+		return true
+	}, nil)
+	return xml.None, err
+}
+
+// parse reads the one item of a roster set, by the rules of RFC 6121 §2.3.3. What a
+// client may not decide, such as 'ask', is ignored (RFC 6121 §2.1.2).
+func (r *Roster) parse(owner jid.JID, q xml.Element) (item Item, remove bool, err error) {
+	var e *xml.Element
+	for child := range q.Elements() {
+		if child.Space != NS || child.Local != "item" || e != nil {
+			return item, false, stanza.Err(stanza.BadRequest, "a roster set has exactly one item")
+		}
+		e = child
+	}
+	if e == nil {
+		return item, false, stanza.Err(stanza.BadRequest, "a roster set has exactly one item")
+	}
+	contact, err := jid.Parse(e.Attr("jid"))
+	if err != nil {
+		return item, false, stanza.Err(stanza.JIDMalformed, "").Because(err)
+	}
+	item.Contact = contact.Bare() // RFC 6121 §2.1.2.3
+	if e.Attr("subscription") == "remove" {
+		return item, true, nil
+	}
+	if item.Contact == owner {
+		return item, false, stanza.Err(stanza.NotAllowed, "nobody is a contact of their own")
+	}
+	item.Name = e.Attr("name")
+	if len(item.Name) > r.cfg.MaxName {
+		return item, false, stanza.Err(stanza.NotAcceptable, "the name is too long")
+	}
+	item.Groups, err = r.groups(e)
+	return item, false, err
+}
+
+func (r *Roster) groups(e *xml.Element) ([]string, error) {
+	var all []string
+	for child := range e.Elements() {
+		if child.Space != NS || child.Local != "group" {
+			continue
+		}
+		g := child.Text()
+		switch {
+		case g == "":
+			return nil, stanza.Err(stanza.NotAcceptable, "a group needs a name")
+		case len(g) > r.cfg.MaxName:
+			return nil, stanza.Err(stanza.NotAcceptable, "the name of a group is too long")
+		case len(all) == r.cfg.MaxGroups:
+			return nil, stanza.Err(stanza.NotAcceptable, "too many groups")
+		case slices.Contains(all, g):
+			return nil, stanza.Err(stanza.BadRequest, "a group is named twice")
+		}
+		all = append(all, g)
+	}
+	return all, nil
+}
+
+// remove takes a contact off the roster and ends what subscriptions there are: RFC 6121 §2.5.
+func (r *Roster) remove(ctx context.Context, owner, contact jid.JID) error {
+	var was Item
+	_, err := r.Apply(ctx, owner, contact, func(i *Item) bool {
+		was = *i
+		*i = Item{Contact: contact}
+		return was.Listed
+	}, nil)
+	if err != nil {
+		return err
+	}
+	if !was.Listed { // RFC 6121 §2.5.3
+		return stanza.Err(stanza.ItemNotFound, "")
+	}
+	r.cancel(ctx, owner, was)
+	return r.Removed.Each(ctx, &Removal{owner, was})
+}
+
+// cancel tells a contact that the owner's subscriptions are over: RFC 6121 §2.5.2.
+func (r *Roster) cancel(ctx context.Context, owner jid.JID, was Item) {
+	if was.To || was.Ask {
+		r.tell(ctx, owner, was.Contact, stanza.Unsubscribe)
+	}
+	if was.From || was.Request != "" {
+		r.tell(ctx, owner, was.Contact, stanza.Unsubscribed)
+	}
+}
+
+func (r *Roster) tell(ctx context.Context, from, to jid.JID, typ string) {
+	st := stanza.New(stanza.Presence, typ, stream.NewID(), to).WithFrom(from)
+	r.host.Router.Route(ctx, st)
+}
+
+// push tells every interested resource of the owner about an item: RFC 6121 §2.1.6.
+// When the owner's own request caused it, the request is answered first.
+func (r *Roster) push(ctx context.Context, owner jid.JID, version int64, item xml.Element) {
+	q := xml.New(NS, "query", "ver", strconv.FormatInt(version, 10)).With(item)
+	send := func(ctx context.Context) {
+		for _, s := range r.host.Sessions.Account(owner) {
+			if s.State().Interested {
+				r.host.Router.Deliver(ctx, s, stanza.New(stanza.IQ, stanza.Set, stream.NewID(), s.JID, q))
+			}
+		}
+	}
+	if f := session.FlowOf(ctx); f != nil && f.Session != nil && f.Session.Bare == owner {
+		f.After(send)
+		return
+	}
+	send(ctx)
+}

@@ -1,0 +1,151 @@
+package router
+
+import (
+	"context"
+	"errors"
+
+	"github.com/starling-im/starling/internal/hook"
+	"github.com/starling-im/starling/internal/module"
+	"github.com/starling-im/starling/internal/session"
+	"github.com/starling-im/starling/internal/xmpp/stanza"
+)
+
+// account handles a stanza for a local user: RFC 6121 §8.5.
+func (r *Router) account(ctx context.Context, f *session.Flow, st *stanza.Stanza) {
+	if st.Kind == stanza.Presence {
+		r.presence(ctx, f, st)
+		return
+	}
+	if h := &r.core.Hooks.ToAccount; !h.Empty() {
+		var ok bool
+		if st, ok = r.pass(ctx, h, nil, st); !ok {
+			return
+		}
+	}
+	if st.Kind == stanza.Message {
+		r.message(ctx, f, st)
+	} else {
+		r.iq(ctx, f, st)
+	}
+}
+
+// presence delivers presence that no feature took over.
+func (r *Router) presence(ctx context.Context, f *session.Flow, st *stanza.Stanza) {
+	st, ok := r.pass(ctx, &r.core.Hooks.PresenceIn, nil, st)
+	if !ok {
+		return
+	}
+	switch st.Type {
+	case stanza.Available, stanza.Unavailable, stanza.Error:
+	default:
+		return // subscriptions and probes are for a feature to handle
+	}
+	for _, s := range r.core.Sessions.Account(st.To.Bare()) {
+		// RFC 6121 §8.5.2.1.2, §8.5.3.1: to all available resources, or the one that is named.
+		if s.JID == st.To || st.To.IsBare() && s.State().Available() {
+			f.Send(s, st)
+		}
+	}
+}
+
+// message delivers by the table of RFC 6121 §8.5.4.
+func (r *Router) message(ctx context.Context, f *session.Flow, st *stanza.Stanza) {
+	sessions := r.core.Sessions.Account(st.To.Bare())
+	if st.To.IsFull() {
+		for _, s := range sessions {
+			if s.JID == st.To && f.Send(s, st) {
+				return // RFC 6121 §8.5.3.1
+			}
+		}
+		switch st.Type {
+		case stanza.Chat: // RFC 6121 §8.5.3.2.1: goes on as if to the bare JID
+		case stanza.Error:
+			return
+		default:
+			r.Bounce(ctx, st, stanza.Err(stanza.ServiceUnavailable, ""))
+			return
+		}
+	}
+	switch st.Type {
+	case stanza.Groupchat: // RFC 6121 §8.5.2.1.1
+		r.Bounce(ctx, st, stanza.Err(stanza.ServiceUnavailable, ""))
+		return
+	case stanza.Error:
+		return
+	}
+	delivered := false
+	for _, s := range sessions {
+		// RFC 6121 §8.5.2.1.1: never to a negative priority. Choice: to all others, since
+		// people expect to find a conversation on each of their devices.
+		if s.State().Reachable() && f.Send(s, st) {
+			delivered = true
+		}
+	}
+	if !delivered {
+		r.undelivered(ctx, st)
+	}
+}
+
+// undelivered is RFC 6121 §8.5.2.2.1: kept for later, ignored or bounced.
+func (r *Router) undelivered(ctx context.Context, st *stanza.Stanza) {
+	if st.Type == stanza.Headline {
+		return
+	}
+	known, err := r.exists(ctx, st.To.Bare())
+	if err != nil {
+		r.Bounce(ctx, st, err)
+		return
+	}
+	if known {
+		p := module.Passage{Stanza: st}
+		switch err := r.core.Hooks.Undelivered.Run(ctx, &p); {
+		case errors.Is(err, hook.ErrHandled):
+			return
+		case err != nil:
+			r.Bounce(ctx, st, err)
+			return
+		}
+	}
+	// RFC 6121 §8.5.1. Choice: the sender learns that nobody will read the message.
+	r.Bounce(ctx, st, stanza.Err(stanza.ServiceUnavailable, ""))
+}
+
+// iq delivers to a resource, or answers on behalf of the user.
+func (r *Router) iq(ctx context.Context, f *session.Flow, st *stanza.Stanza) {
+	if st.To.IsFull() {
+		r.iqToResource(ctx, f, st)
+		return
+	}
+	if !st.IsRequest() {
+		return // a reply to nothing that the server asked
+	}
+	if st.From.Bare() != st.To {
+		known, err := r.exists(ctx, st.To)
+		if err != nil {
+			r.Bounce(ctx, st, err)
+			return
+		}
+		if !known { // RFC 6121 §8.5.1
+			r.Bounce(ctx, st, stanza.Err(stanza.ServiceUnavailable, ""))
+			return
+		}
+	}
+	r.answer(ctx, module.Account, st) // RFC 6121 §8.5.2.1.3: never forwarded to a resource
+}
+
+func (r *Router) iqToResource(ctx context.Context, f *session.Flow, st *stanza.Stanza) {
+	s := r.core.Sessions.Find(st.To)
+	if s == nil { // RFC 6121 §8.5.3.2.3
+		r.Bounce(ctx, st, stanza.Err(stanza.ServiceUnavailable, ""))
+		return
+	}
+	if st.IsRequest() && st.From.Bare() != s.Bare && st.From.Local() != "" {
+		var ok bool
+		if st, ok = r.pass(ctx, &r.core.Hooks.Gate, s, st); !ok {
+			return
+		}
+	}
+	if !f.Send(s, st) {
+		r.Bounce(ctx, st, stanza.Err(stanza.ServiceUnavailable, ""))
+	}
+}

@@ -1,0 +1,188 @@
+// Package router decides where a stanza goes: RFC 6120 §10 and RFC 6121 §8. It knows
+// no feature; what stanzas mean is asked of the hooks and iq handlers of package module.
+package router
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/starling-im/starling/internal/hook"
+	"github.com/starling-im/starling/internal/module"
+	"github.com/starling-im/starling/internal/session"
+	"github.com/starling-im/starling/internal/xmpp/jid"
+	"github.com/starling-im/starling/internal/xmpp/stanza"
+)
+
+// Router sends stanzas on. It implements module.Router.
+type Router struct {
+	core    *module.Core
+	set     *module.Set
+	log     *slog.Logger
+	metrics metrics
+}
+
+type metrics struct {
+	routed  [stanza.IQ + 1]prometheus.Counter
+	bounced *prometheus.CounterVec
+}
+
+// New makes a router and enters it in core. Handle completes it.
+func New(core *module.Core, log *slog.Logger) *Router {
+	r := &Router{core: core, log: log}
+	routed := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "starling_stanzas_routed_total", Help: "Stanzas that were routed, by kind.",
+	}, []string{"kind"})
+	r.metrics.bounced = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "starling_stanzas_bounced_total", Help: "Stanzas that were answered with an error, by condition.",
+	}, []string{"condition"})
+	for k := stanza.Message; k <= stanza.IQ; k++ {
+		r.metrics.routed[k] = routed.WithLabelValues(k.String())
+	}
+	core.Metrics.MustRegister(routed, r.metrics.bounced)
+	core.Router = r
+	return r
+}
+
+// Handle names the features whose handlers answer iqs. It is called once, before the first stanza.
+func (r *Router) Handle(set *module.Set) { r.set = set }
+
+// Quick tells whether a client's stanza can be routed without waiting for anything,
+// so that the connection need not hand it to a worker: a message for somebody who
+// is there. It is a guess about the next moment; if the recipient leaves meanwhile,
+// routing is right all the same, and only slower.
+func (r *Router) Quick(st *stanza.Stanza) bool {
+	if st.Kind != stanza.Message || !r.core.Local(st.To) || st.To.Local() == "" {
+		return false
+	}
+	for _, s := range r.core.Sessions.Account(st.To.Bare()) {
+		if s.JID == st.To || s.State().Reachable() {
+			return true
+		}
+	}
+	return false
+}
+
+// FromClient routes a stanza of a local client, whose 'from' is stamped with its full JID.
+func (r *Router) FromClient(ctx context.Context, s *session.Session, st *stanza.Stanza) {
+	h := r.core.Hooks
+	if !h.FromClient.Empty() {
+		var ok bool
+		if st, ok = r.pass(ctx, &h.FromClient, s, st); !ok {
+			return
+		}
+	}
+	switch {
+	case st.Kind == stanza.Presence && st.To.IsZero():
+		r.pass(ctx, &h.OwnPresence, s, st)
+		return
+	case st.Kind == stanza.Presence:
+		var ok bool
+		if st, ok = r.pass(ctx, &h.PresenceOut, s, st); !ok {
+			return
+		}
+	case st.To.IsZero() && st.Kind == stanza.Message:
+		// RFC 6120 §10.3.1: a message without 'to' is addressed to the sender's bare JID.
+		st = st.WithTo(s.Bare)
+	case st.To.IsZero():
+		// RFC 6120 §10.3.3: an iq without 'to' is handled on behalf of the account.
+		r.metrics.routed[st.Kind].Inc()
+		r.answer(ctx, module.Account, st)
+		return
+	}
+	r.Route(ctx, st)
+}
+
+// pass runs the handlers of a point. It reports whether the stanza goes on.
+func (r *Router) pass(ctx context.Context, point *hook.Point[module.Passage], s *session.Session, st *stanza.Stanza) (*stanza.Stanza, bool) {
+	if point.Empty() {
+		return st, true
+	}
+	p := module.Passage{Session: s, Stanza: st}
+	switch err := point.Run(ctx, &p); {
+	case err == nil:
+		return p.Stanza, true
+	case !errors.Is(err, hook.ErrHandled):
+		r.Bounce(ctx, st, err)
+	}
+	return nil, false
+}
+
+// Route sends a stanza where its 'to' says.
+func (r *Router) Route(ctx context.Context, st *stanza.Stanza) {
+	f := session.FlowOf(ctx)
+	if f == nil {
+		session.Within(ctx, func(ctx context.Context, f *session.Flow) { r.route(ctx, f, st) })
+		return
+	}
+	r.route(ctx, f, st)
+}
+
+func (r *Router) route(ctx context.Context, f *session.Flow, st *stanza.Stanza) {
+	r.metrics.routed[st.Kind].Inc()
+	switch {
+	case !r.core.Local(st.To):
+		r.remote(ctx, st)
+	case st.To.Local() == "":
+		r.server(ctx, st)
+	default:
+		r.account(ctx, f, st)
+	}
+}
+
+// Deliver hands a stanza to one session of this server.
+func (r *Router) Deliver(ctx context.Context, to *session.Session, st *stanza.Stanza) (taken bool) {
+	if f := session.FlowOf(ctx); f != nil {
+		return f.Send(to, st)
+	}
+	session.Within(ctx, func(_ context.Context, f *session.Flow) { taken = f.Send(to, st) })
+	return taken
+}
+
+// remote has no way to other servers: RFC 6120 §10.4.
+func (r *Router) remote(ctx context.Context, st *stanza.Stanza) {
+	if st.Kind == stanza.Presence && st.Type != stanza.Available && st.Type != stanza.Subscribe {
+		return // nobody waits for an answer to these
+	}
+	r.Bounce(ctx, st, stanza.Err(stanza.RemoteServerNotFound, "this server does not talk to other servers"))
+}
+
+// server handles a stanza that is addressed to a domain served here (RFC 6120 §10.5.2).
+func (r *Router) server(ctx context.Context, st *stanza.Stanza) {
+	switch {
+	case st.IsRequest():
+		r.answer(ctx, module.Server, st)
+	case st.Kind == stanza.Message:
+		r.Bounce(ctx, st, stanza.Err(stanza.ServiceUnavailable, ""))
+	}
+}
+
+// answer lets the feature that handles the payload answer an iq get or set
+// (RFC 6120 §8.2.3).
+func (r *Router) answer(ctx context.Context, t module.Target, iq *stanza.Stanza) {
+	if !iq.IsRequest() {
+		return // RFC 6120 §8.2.3 rule 3: results and errors are never answered
+	}
+	c := iq.Children()[0]
+	handle := r.set.Handler(t, iq.Type, c.Space, c.Local)
+	if handle == nil {
+		r.Bounce(ctx, iq, stanza.Err(stanza.ServiceUnavailable, "")) // RFC 6120 §8.4
+		return
+	}
+	payload, err := handle(ctx, iq)
+	if err != nil {
+		r.Bounce(ctx, iq, err)
+		return
+	}
+	r.Route(ctx, r.Answer(iq, payload, nil))
+}
+
+// exists tells whether the account of a JID is there: one with a session is.
+func (r *Router) exists(ctx context.Context, bare jid.JID) (bool, error) {
+	if len(r.core.Sessions.Account(bare)) > 0 {
+		return true, nil
+	}
+	return r.core.Accounts.Exists(ctx, bare)
+}

@@ -1,0 +1,106 @@
+package session
+
+import (
+	"context"
+
+	"github.com/starling-im/starling/internal/xmpp/stanza"
+	"github.com/starling-im/starling/internal/xmpp/stream"
+)
+
+// Flow is what one party's stanzas lead to between two flushes: the sessions that
+// were appended to, each once. A connection owns one for all its stanzas, so that
+// a burst of messages costs each receiver one write.
+type Flow struct {
+	Session *Session // on whose behalf; nil for the server itself
+
+	dirty []*Session
+	after []func(context.Context)
+}
+
+// Send appends a stanza to a session. It never blocks: a session that cannot keep
+// up is ended. It reports whether the session took the stanza.
+func (f *Flow) Send(to *Session, st *stanza.Stanza) bool {
+	if to.ended.Load() {
+		return false
+	}
+	first, err := to.Out.Append(st.String())
+	if err != nil {
+		to.End(stream.Err(stream.ResourceConstraint, "too much unread data").Because(err))
+		return false
+	}
+	if first {
+		f.dirty = append(f.dirty, to)
+	}
+	return true
+}
+
+// After runs fn when the reply to the present request has been sent, for stanzas
+// that must follow it.
+func (f *Flow) After(fn func(context.Context)) { f.after = append(f.after, fn) }
+
+// Settle runs what After collected.
+func (f *Flow) Settle(ctx context.Context) {
+	for len(f.after) > 0 {
+		fn := f.after[0]
+		f.after = f.after[1:]
+		fn(ctx)
+	}
+	f.after = nil
+}
+
+// Flush writes to every session that was appended to.
+func (f *Flow) Flush() {
+	for i, s := range f.dirty {
+		s.Out.Flush()
+		f.dirty[i] = nil
+	}
+	f.dirty = f.dirty[:0]
+	if cap(f.dirty) > idleDirty {
+		f.dirty = nil
+	}
+}
+
+// idleDirty is how long a dirty list may be and still be kept by an idle session.
+const idleDirty = 4
+
+type flowKey struct{}
+
+// flowContext carries a Flow; a type of its own makes the look-up one comparison.
+type flowContext struct {
+	context.Context
+	flow *Flow
+}
+
+func (c *flowContext) Value(key any) any {
+	if _, ok := key.(flowKey); ok {
+		return c.flow
+	}
+	return c.Context.Value(key)
+}
+
+// WithFlow makes f the flow of all that is done under the context.
+func WithFlow(ctx context.Context, f *Flow) context.Context {
+	return &flowContext{ctx, f}
+}
+
+// FlowOf is the context's flow, nil when there is none.
+func FlowOf(ctx context.Context) *Flow {
+	if c, ok := ctx.(*flowContext); ok {
+		return c.flow
+	}
+	f, _ := ctx.Value(flowKey{}).(*Flow)
+	return f
+}
+
+// Within runs fn under a context that has a flow: the context's own, which its
+// owner flushes, or else a new one, flushed before Within returns.
+func Within(ctx context.Context, fn func(ctx context.Context, f *Flow)) {
+	if f := FlowOf(ctx); f != nil {
+		fn(ctx, f)
+		return
+	}
+	var f Flow
+	fn(WithFlow(ctx, &f), &f)
+	f.Settle(ctx)
+	f.Flush()
+}

@@ -1,0 +1,117 @@
+"""Runs the scenarios; started by ./run inside the virtual environment."""
+
+import argparse
+import asyncio
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+from profanity import Profanity
+from server import Running, Starling
+from slix import Slix
+from story import pair
+from xmppjs import XmppJS
+
+HERE = pathlib.Path(__file__).parent
+FAILURES = HERE / ".cache" / "failures"
+LIMIT = 240.0  # seconds a whole scenario may take
+
+PAIRS = [(Slix, Slix), (XmppJS, XmppJS), (Slix, XmppJS), (Slix, Profanity), (XmppJS, Profanity)]
+SCENARIOS = {f"{tls} {a.kind}-{b.kind}": (tls, a, b) for tls in ("starttls", "direct") for a, b in PAIRS}
+
+
+async def play(name, options):
+    """Plays one scenario and returns None, or what went wrong."""
+    tls, *kinds = SCENARIOS[name]
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="starling-interop-"))
+    server = Running(options.against, folder) if options.against else Starling(options.binary, folder)
+    clients, problems = [], []
+    suffix = os.urandom(3).hex()  # a server that stays keeps its accounts
+
+    async def scenario():
+        await server.start()
+        clients.extend(kind(server, tls, f"{who}{suffix}", f"{who} sesame")
+                       for who, kind in zip(("romeo", "juliet"), kinds))
+        await pair(*clients)
+
+    try:
+        await asyncio.wait_for(scenario(), LIMIT)
+    except asyncio.TimeoutError:
+        problems.append(f"not done after {LIMIT:.0f} s")
+    except Exception as err:
+        problems.append(f"{type(err).__name__}: {err}")
+    finally:
+        for stop in [client.close for client in clients] + [server.stop]:
+            try:
+                await stop()
+            except Exception as err:
+                problems.append(f"{type(err).__name__}: {err}")
+        if problems:
+            keep(name, folder, clients)
+        shutil.rmtree(folder)
+    return "\n  ".join(problems) or None
+
+
+def keep(name, folder, clients):
+    """Saves server log, traffic and screens of a scenario that failed."""
+    where = FAILURES / name.replace(" ", "-")
+    where.mkdir(parents=True)
+    for log in folder.glob("*.log"):
+        shutil.copy(log, where)
+    for client in clients:
+        lines = [f"{time.strftime('%H:%M:%S', time.localtime(at))} {line}\n" for at, line in client.trace]
+        (where / f"{client.name[:-6]}-{client.kind}.txt").write_text("".join(lines))
+
+
+def address(text):
+    host, port = text.rsplit(":", 1)
+    return host, int(port)
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="run", description=__doc__)
+    parser.add_argument("names", nargs="*", help="parts of scenario names; all scenarios without")
+    parser.add_argument("--list", action="store_true", help="print the names and end")
+    parser.add_argument("--binary", default=HERE.parent.parent / "bin" / "starling", type=pathlib.Path)
+    parser.add_argument("--against", nargs=2, type=address, metavar=("STARTTLS", "DIRECT"),
+                        help="HOST:PORT of both listeners of a server that runs already, with domain "
+                             "localhost and open registration, instead of starting one for each scenario")
+    options = parser.parse_args()
+    if options.against:
+        options.against = dict(zip(("starttls", "direct"), options.against))
+    return options
+
+
+async def main():
+    options = parse()
+    chosen = [name for name in SCENARIOS
+              if not options.names or any(part in name for part in options.names)]
+    if options.list:
+        print("\n".join(chosen))
+        return 0
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    shutil.rmtree(FAILURES, ignore_errors=True)
+    failed = 0
+    for name in chosen:
+        start = time.monotonic()
+        problem = await play(name, options)
+        took = f"({time.monotonic() - start:.1f} s)"
+        failed += problem is not None
+        print(f"FAIL {name} {took}\n  {problem}" if problem else f"ok {name} {took}", flush=True)
+    if failed:
+        print(f"what the clients and the server saw: {FAILURES.relative_to(HERE.parent.parent)}")
+    print(f"{len(chosen) - failed} passed, {failed} failed")
+    return 1 if failed or not chosen else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(asyncio.run(main()))
+    except asyncio.CancelledError:
+        sys.exit("interrupted")
