@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -253,6 +252,3 @@ func (s *Store) logExpiry(p pair) {
 			slog.String("file", p.Cert), slog.Time("expires", p.cert.Leaf.NotAfter))
 	}
 }
-
-// Names returns all names that certificates cover, sorted: for `starling check` and the console.
-func (s *Store) Names() []string { return slices.Sorted(maps.Keys(s.current.Load().names)) }

@@ -1,14 +1,6 @@
 package certs_test
 
 import (
-	"bytes"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -53,13 +45,14 @@ func TestVersionsAndALPN(t *testing.T) {
 func TestNoResumption(t *testing.T) {
 	a, dir := newAuthority(t), t.TempDir()
 	s, _ := open(t, certs.Options{
-		Domains: []string{"a.example"}, Files: []certs.Files{a.issue(t, dir, "a", month, "a.example", "b.example")},
+		Domains: []string{"a.example"}, Files: []certs.Files{a.issue(t, dir, "a", month, "a.example")},
 	})
+	shared := s.Door(certs.DoorOptions{}).Config() // one for all connections, which could share the keys of tickets
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		client := &tls.Config{ServerName: "a.example", RootCAs: a.pool, MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(8)}
 		for range 2 {
-			seen, _, served, err := handshake(t, s.Door(certs.DoorOptions{}), "", client)
-			if err != nil || seen.DidResume || served.Certificate() == nil {
+			seen, _, err := connect(t, shared, client)
+			if err != nil || seen.DidResume {
 				t.Errorf("%s: resumed: %t, %v", tls.VersionName(version), seen.DidResume, err)
 			}
 		}
@@ -150,46 +143,6 @@ func TestHTTPServer(t *testing.T) {
 	}
 	server.Close()
 	<-done
-}
-
-func TestEndPoint(t *testing.T) {
-	ecKey := func(c elliptic.Curve) crypto.Signer {
-		key, err := ecdsa.GenerateKey(c, rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return key
-	}
-	_, edKey, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, tt := range map[string]struct {
-		key  crypto.Signer
-		hash func([]byte) []byte
-	}{
-		"SHA-256": {ecKey(elliptic.P256()), func(b []byte) []byte { s := sha256.Sum256(b); return s[:] }},
-		"SHA-384": {ecKey(elliptic.P384()), func(b []byte) []byte { s := sha512.Sum384(b); return s[:] }},
-		"SHA-512": {ecKey(elliptic.P521()), func(b []byte) []byte { s := sha512.Sum512(b); return s[:] }},
-		"Ed25519": {edKey, func([]byte) []byte { return nil }},
-	} {
-		template := &x509.Certificate{NotAfter: time.Now().Add(month)}
-		der, err := x509.CreateCertificate(rand.Reader, template, template, tt.key.Public(), tt.key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := certs.EndPoint(cert); !bytes.Equal(got, tt.hash(der)) {
-			t.Errorf("%s: got %x", name, got)
-		}
-	}
-	weak := &x509.Certificate{Raw: []byte("x"), SignatureAlgorithm: x509.SHA1WithRSA}
-	if sum := sha256.Sum256(weak.Raw); !bytes.Equal(certs.EndPoint(weak), sum[:]) {
-		t.Error("SHA-1 is not replaced by SHA-256")
-	}
 }
 
 func TestFingerprint(t *testing.T) {
