@@ -4,13 +4,14 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
+VERSION ?= 0.1.0
 TIME  ?= 30s
 COUNT ?= 3
 
 # Runs a command with a private PostgreSQL, which it starts before and stops after.
 POSTGRES := go run ./internal/store/storetest/pgserver --
 
-.PHONY: help run build test check race fuzz bench doc fmt interop specs
+.PHONY: help run build test check race fuzz bench doc fmt interop specs deb
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +20,7 @@ run: build ## build, and serve with registration open to everybody who can reach
 	bin/starling serve --open-registration
 
 build: ## bin/starling
-	CGO_ENABLED=0 go build -trimpath -o bin/starling ./cmd/starling
+	CGO_ENABLED=0 go build -trimpath -ldflags='-X main.version=$(VERSION)' -o bin/starling ./cmd/starling
 
 test: ## every test on SQLite and PostgreSQL with the race detector, then the allocation guards without it
 	$(POSTGRES) go test -race -shuffle=on -timeout=20m ./...
@@ -57,3 +58,6 @@ interop: build ## foreign clients and servers against bin/starling
 specs: ## rewrite the index of specifications from the texts in the folder SPECS
 	@[ -n "$(SPECS)" ] || { echo "usage: make specs SPECS=folder, with rfcNNNN.txt and xep-NNNN.md"; exit 2; }
 	go run ./internal/tidy/specindex "$(SPECS)"
+
+deb: build ## a Debian package in dist/
+	deploy/deb/build $(VERSION)

@@ -73,8 +73,9 @@ func newThrottle(l Limits, clock func() time.Time, metrics promauto.Factory) *Th
 	}
 }
 
-// network returns the part of an address that one party is likely to hold alone.
-func network(addr netip.Addr) netip.Prefix {
+// Network returns the part of an address that one party is likely to hold alone: all of IPv4, the /64 of IPv6; the zero
+// Prefix for the zero Addr.
+func Network(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap()
 	bits := addr.BitLen()
 	if addr.Is6() {
@@ -90,7 +91,7 @@ func (t *Throttle) Allow(addr netip.Addr, user jid.JID) error {
 	if t.limits.Failures < 0 {
 		return nil
 	}
-	now, from, name := t.clock(), network(addr), user.Bare().String()
+	now, from, name := t.clock(), Network(addr), user.Bare().String()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.exhausted(t.byAddr.get(from), now) {
@@ -114,7 +115,7 @@ func (t *Throttle) Failed(addr netip.Addr, user jid.JID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if addr.IsValid() {
-		t.count(t.byAddr.add(network(addr)), now)
+		t.count(t.byAddr.add(Network(addr)), now)
 	}
 	if !user.IsZero() {
 		t.count(t.byUser.add(strings.Clone(user.Bare().String())), now)
@@ -139,6 +140,6 @@ func (t *Throttle) Succeeded(addr netip.Addr, user jid.JID) {
 	defer t.mu.Unlock()
 	t.byUser.remove(name)
 	if addr.IsValid() {
-		t.familiar.add(place{name, network(addr)})
+		t.familiar.add(place{name, Network(addr)})
 	}
 }

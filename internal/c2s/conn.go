@@ -35,7 +35,6 @@ type conn struct {
 
 	domain jid.JID // pinned by the first header
 	lang   string  // default language of what the client sends (RFC 6120 §4.7.4)
-	opened bool    // our header of the present stream is sent
 
 	talks *negotiation     // nil once a resource is bound
 	sess  *session.Session // nil until then
@@ -45,6 +44,7 @@ type conn struct {
 	work   sync.Mutex                      // held by the worker that has the connection
 	done   bool                            // nothing more is read
 	pinged bool                            // the client was asked whether it is still there
+	opened atomic.Bool                     // our header of the present stream is sent
 	ended  atomic.Bool
 }
 
@@ -214,8 +214,16 @@ func (c *conn) Append(st string) (bool, error) { return c.sock.Append([]byte(st)
 // Flush writes what is queued (session.Out).
 func (c *conn) Flush() { c.sock.Flush() }
 
-// End closes the stream for a reason (session.Out).
-func (c *conn) End(reason error) { c.finish(stream.AsError(reason), reason) }
+// End closes the stream for a reason (session.Out). A peer that has not opened one is
+// told nothing.
+func (c *conn) End(reason error) {
+	if !c.opened.Load() {
+		c.ended.Store(true)
+		c.sock.Abort(reason)
+		return
+	}
+	c.finish(stream.AsError(reason), reason)
+}
 
 // send queues bytes of the negotiation.
 func (c *conn) send(b []byte) {
@@ -228,7 +236,7 @@ func (c *conn) send(b []byte) {
 func (c *conn) fail(err error) {
 	c.done = true
 	e := stream.AsError(err)
-	if !c.opened {
+	if !c.opened.Load() {
 		c.openResponse(c.srv.defaultHeader()) // RFC 6120 §4.9.1.2
 	}
 	if c.ended.Load() {
@@ -263,7 +271,7 @@ func (c *conn) OnClose(err error) {
 	c.work.Lock() // what a worker does for this client is finished, not cut off
 	defer c.work.Unlock()
 	c.done = true
-	c.ended.Store(true)
+	told := c.ended.Swap(true)
 	c.reader.Release()
 	if c.talks != nil {
 		c.talks.stop()
@@ -272,8 +280,12 @@ func (c *conn) OnClose(err error) {
 		sess := c.sess
 		c.srv.workers.Do(func() { c.srv.sessionEnded(sess) })
 	}
-	if err != nil && !errors.Is(err, errClosed) && !errors.Is(err, io.EOF) {
-		c.srv.log.LogAttrs(c.ctx, slog.LevelDebug, "client connection ended",
+	if err != nil && !told && !errors.Is(err, io.EOF) {
+		level := slog.LevelDebug
+		if c.sess == nil {
+			level = slog.LevelInfo // such as what is no TLS handshake
+		}
+		c.srv.log.LogAttrs(c.ctx, level, "client connection ended",
 			slog.String("addr", c.addr()), slog.String("user", c.user()), slog.Any("err", err))
 	}
 	c.srv.gone(c)

@@ -95,14 +95,14 @@ func responseLang(asked string) string {
 
 // openResponse sends our header.
 func (c *conn) openResponse(h stream.Header) {
-	c.opened = true
+	c.opened.Store(true)
 	c.send(h.Append(nil))
 }
 
 // restart expects a new header after TLS or SASL (RFC 6120 §4.3.3).
 func (c *conn) restart() {
 	c.reader.Restart()
-	c.opened = false
+	c.opened.Store(false)
 }
 
 // sendFeatures offers what may come next (RFC 6120 §4.3.2), in the order of XEP-0170 §2.1.

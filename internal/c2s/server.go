@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/starling-im/starling/internal/account"
 	"github.com/starling-im/starling/internal/certs"
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/router"
@@ -140,7 +141,7 @@ func (s *Server) admit(ctx context.Context, nc *net.TCPConn, direct bool) {
 
 // enter counts a new connection, or names the limit that it would break.
 func (s *Server) enter(c *conn, nc *net.TCPConn) (limit string) {
-	prefix := network(nc.RemoteAddr())
+	prefix := account.Network(nc.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.byAddr[prefix]
@@ -164,20 +165,6 @@ func (s *Server) enter(c *conn, nc *net.TCPConn) (limit string) {
 	s.conns[c] = prefix
 	s.serving.Add(1)
 	return ""
-}
-
-// network is what counts as one address: all of IPv4, the /64 of IPv6.
-func network(a net.Addr) netip.Prefix {
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return netip.Prefix{}
-	}
-	addr, bits := ap.Addr().Unmap().WithZone(""), 64
-	if addr.Is4() {
-		bits = 32
-	}
-	p, _ := addr.Prefix(bits)
-	return p
 }
 
 // bound counts a connection as no longer a stranger's.
@@ -275,7 +262,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	for _, c := range all {
-		c.finish(stream.Err(stream.SystemShutdown, ""), errShutdown)
+		c.End(stream.Err(stream.SystemShutdown, ""))
 	}
 	done := make(chan struct{})
 	go func() {
@@ -290,8 +277,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
-
-var errShutdown = errors.New("the server is shutting down")
 
 type metrics struct {
 	streamErrors, authFailures, refused *prometheus.CounterVec

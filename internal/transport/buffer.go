@@ -4,7 +4,8 @@ import "sync"
 
 const (
 	readSize = 16 << 10 // one read from a socket, and the plaintext of the largest TLS record
-	rawSize  = 17 << 10 // a TLS record as it arrives, and the 512 bytes of room that bytes.Buffer.ReadFrom wants after it
+	rawSize  = 34 << 10 // two TLS records as they arrive: a bytes.Buffer moves to a larger one when it is half full
+	rawKept  = 4 << 10  // a larger part of a record waits for the rest in the buffer it is in
 	outSize  = 4 << 10  // where an output buffer starts
 	outKept  = 16 << 10 // an output buffer that grew larger is left to the garbage collector
 )

@@ -9,7 +9,7 @@ import (
 // Close ends the connection in good order: nothing more is taken, what was appended leaves, then our side of the
 // connection is closed, and the peer gets until Options.Linger after the call to close its own (RFC 6120 §4.4). What it
 // still sends is ignored: a handler that wants it waits for the closing tag before it calls Close. err is the reason
-// that OnClose hears, if it is the first one given; nil means ErrClosed.
+// that OnClose hears, if it is the first one given; nil means ErrClosed. A handshake in progress is broken off.
 func (c *Conn) Close(err error) { c.end(err, sigClosing) }
 
 // Abort ends the connection at once: what was appended is dropped, also what the kernel has not yet sent, and the peer

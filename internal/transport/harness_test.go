@@ -46,7 +46,7 @@ func serverTLS(version uint16) *tls.Config {
 func clientTLS() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
 
 // until polls a condition that other goroutines or the kernel bring about.
-func until(t *testing.T, what string, holds func() bool) {
+func until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -189,7 +189,7 @@ type client interface {
 	CloseWrite() error
 }
 
-// open makes a served connection with the given owner and the client's side of it. The handshake is over.
+// open makes a served connection with the given owner, and the client's side of it. The handshake is over on both.
 func (l layer) open(t testing.TB, o *Options, own func(*Conn) Handler) (*Conn, client, *net.TCPConn) {
 	t.Helper()
 	s, c := sockets(t)
@@ -206,6 +206,7 @@ func (l layer) open(t testing.TB, o *Options, own func(*Conn) Handler) (*Conn, c
 	if err := tc.Handshake(); err != nil {
 		t.Fatal(err)
 	}
+	until(t, "the server's handshake ends", func() bool { _, ok := conn.TLSState(); return ok })
 	return conn, tc, c
 }
 

@@ -70,31 +70,36 @@ func (f fields) of(c *tls.Conn) (rawInput *bytes.Buffer, input *bytes.Reader, ha
 		(*bytes.Buffer)(unsafe.Add(p, f.hand))
 }
 
-// lend gives crypto/tls a pooled buffer for the next record, unless it is in the middle of one.
+// lend gives crypto/tls a pooled buffer to put records in.
 func (s *secured) lend() {
 	if tlsFields.err != nil || s.lent != nil {
 		return
 	}
 	rawInput, input, _ := tlsFields.of(s.conn)
-	if rawInput.Len() != 0 || input.Len() != 0 {
+	if input.Len() != 0 || rawInput.Len() > rawSize/2 {
 		return
 	}
 	s.lent = rawBuffers.Get().(*rawBuffer)
-	input.Reset(nil)
-	*rawInput = *bytes.NewBuffer(s.lent[:0])
+	input.Reset(nil) // it may point into rawInput
+	*rawInput = *bytes.NewBuffer(append(s.lent[:0], rawInput.Bytes()...))
 }
 
-// release takes the buffers back, unless something is left in them.
+// release takes the buffers back when crypto/tls has used up what it was given. The beginning of a record stays, in
+// memory of its own: otherwise one byte would be enough to hold a pooled buffer.
 func (s *secured) release() {
 	if tlsFields.err != nil {
 		return
 	}
 	rawInput, input, hand := tlsFields.of(s.conn)
-	if rawInput.Len() != 0 || input.Len() != 0 {
+	if input.Len() != 0 || rawInput.Len() > rawKept {
 		return
 	}
-	input.Reset(nil) // it may point into rawInput
-	*rawInput = bytes.Buffer{}
+	input.Reset(nil)
+	if rest := rawInput.Bytes(); len(rest) == 0 {
+		*rawInput = bytes.Buffer{}
+	} else {
+		*rawInput = *bytes.NewBuffer(bytes.Clone(rest))
+	}
 	if hand.Len() == 0 {
 		*hand = bytes.Buffer{}
 	}

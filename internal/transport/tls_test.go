@@ -294,7 +294,6 @@ func TestKeyUpdateFlood(t *testing.T) {
 		c.nc.SetWriteBuffer(4 << 10)
 		return own
 	})
-	f.nc.SetReadBuffer(4 << 10)
 	go func() {
 		for {
 			wire := append(f.update(1), f.record(applicationData, []byte("x"))...)
@@ -319,9 +318,10 @@ func TestOpenSSL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(openssl, "s_client", "-connect", l.Addr().String(), "-tls1_3")
+	cmd := exec.CommandContext(t.Context(), openssl, "s_client", "-connect", l.Addr().String(), "-tls1_3")
 	in, _ := cmd.StdinPipe()
 	out, _ := cmd.StdoutPipe()
+	cmd.Stderr = cmd.Stdout // where it tells of its commands
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

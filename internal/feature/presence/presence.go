@@ -72,9 +72,7 @@ func (p *presence) available(ctx context.Context, s *session.Session, st *stanza
 	before := s.State()
 	becomesReachable := !before.Reachable() && priority >= 0
 	if becomesReachable {
-		if err := p.Hooks.Reachable.Each(ctx, &module.Passage{Session: s}); err != nil {
-			return err
-		}
+		p.reached(ctx, s)
 	}
 	s.Update(func(state *session.State) { state.Presence, state.Priority = st, priority })
 	p.broadcast(ctx, s, st, contacts)
@@ -82,9 +80,17 @@ func (p *presence) available(ctx context.Context, s *session.Session, st *stanza
 		p.greet(ctx, s, contacts)
 	}
 	if becomesReachable {
-		return p.Hooks.Reachable.Each(ctx, &module.Passage{Session: s})
+		p.reached(ctx, s)
 	}
 	return nil
+}
+
+// reached lets features hand over what waited for the session. What goes wrong there
+// is no reason to refuse its presence.
+func (p *presence) reached(ctx context.Context, s *session.Session) {
+	if err := p.Hooks.Reachable.Each(ctx, &module.Passage{Session: s}); err != nil {
+		p.Log.Error("what waited for a session is not delivered", "user", s.JID.String(), "err", err)
+	}
 }
 
 // priorityOf reads <priority/>, 0 when there is none (RFC 6121 §4.7.2.3).

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/starling-im/starling/internal/account"
 )
 
 // maxNetworks bounds the addresses that are remembered.
@@ -15,36 +17,26 @@ type quota struct {
 	window time.Duration
 	now    func() time.Time
 
-	mu     *sync.Mutex // guards recent
+	mu     sync.Mutex // guards recent
 	recent map[netip.Prefix][]time.Time
 }
 
-func newQuota(max int, window time.Duration, now func() time.Time) quota {
-	return quota{max: max, window: window, now: now, mu: &sync.Mutex{}, recent: map[netip.Prefix][]time.Time{}}
-}
-
-// network is what counts as one address.
-func network(a netip.Addr) netip.Prefix {
-	a, bits := a.Unmap().WithZone(""), 64
-	if a.Is4() {
-		bits = 32
-	}
-	p, _ := a.Prefix(bits)
-	return p
+func newQuota(max int, window time.Duration, now func() time.Time) *quota {
+	return &quota{max: max, window: window, now: now, recent: map[netip.Prefix][]time.Time{}}
 }
 
 // left tells whether another account may be made from an address.
 func (q *quota) left(a netip.Addr) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.forget(network(a))) < q.max
+	return len(q.forget(account.Network(a))) < q.max
 }
 
 // spend counts an account.
 func (q *quota) spend(a netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	p := network(a)
+	p := account.Network(a)
 	if len(q.recent) >= maxNetworks {
 		for other := range q.recent {
 			q.forget(other)

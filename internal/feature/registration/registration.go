@@ -43,8 +43,8 @@ type Config struct {
 
 type registration struct {
 	*module.Host
-	cfg Config
-	quota
+	cfg   Config
+	quota *quota
 }
 
 func start(h *module.Host, cfg Config) error {
@@ -95,12 +95,12 @@ func (r *registration) register(ctx context.Context, who module.Stranger, iq *st
 	case err != nil:
 		return xml.None, err
 	}
-	r.spend(who.Addr)
+	r.quota.spend(who.Addr)
 	return xml.None, nil
 }
 
 func (r *registration) allowed(a netip.Addr) bool {
-	return r.cfg.FreeLoopback && a.IsLoopback() || r.left(a)
+	return r.cfg.FreeLoopback && a.IsLoopback() || r.quota.left(a)
 }
 
 // show tells a user that the account exists: XEP-0077 §3.1, example 4.
