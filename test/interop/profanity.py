@@ -171,7 +171,8 @@ class Profanity(Client):
         pong = "Ping response from server"
         before = (await self._look()).count(pong)
         await self._type("/ping")
-        await self._shown("a pong", pong, times=before + 1)
+        # It refuses to ping until it has heard what the server supports.
+        await self._shown("a pong", pong, times=before + 1, again="/ping")
 
     async def features(self):
         await self._console()
