@@ -20,7 +20,7 @@ run: build ## build, and serve with registration open to everybody who can reach
 	bin/starling serve --open-registration
 
 build: ## bin/starling
-	CGO_ENABLED=0 go build -trimpath -ldflags='-X main.version=$(VERSION)' -o bin/starling ./cmd/starling
+	CGO_ENABLED=0 go build -trimpath -ldflags='-X main.release=$(VERSION)' -o bin/starling ./cmd/starling
 
 test: ## every test on SQLite and PostgreSQL with the race detector, then the allocation guards without it
 	$(POSTGRES) go test -race -shuffle=on -timeout=20m ./...

@@ -37,6 +37,9 @@ func readPoints(file string) ([]point, error) {
 		}
 		for _, f := range s.Fields.List {
 			for _, name := range f.Names {
+				if !name.IsExported() {
+					continue // what Hooks keeps for itself
+				}
 				points = append(points, point{name: name.Name, event: eventOf(f.Type), doc: strings.Join(strings.Fields(f.Doc.Text()), " ")})
 			}
 		}

@@ -2,12 +2,10 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"golang.org/x/term"
 )
@@ -38,18 +36,7 @@ func (p *Password) choose(c *console, who string) (string, error) {
 	case !term.IsTerminal(int(c.in.Fd())):
 		return "", usage("there is no terminal to ask for the password: use --password-stdin or --generate")
 	}
-	first, err := ask(c, "Password for "+who+": ")
-	if err != nil {
-		return "", err
-	}
-	if _, err := notEmpty(first); err != nil {
-		return "", err
-	}
-	again, err := ask(c, "Once more: ")
-	if err == nil && first != again {
-		err = usage("the two passwords differ")
-	}
-	return first, err
+	return ask(c, who)
 }
 
 func notEmpty(password string) (string, error) {
@@ -68,32 +55,39 @@ func (p *Password) show(c *console, password string) error {
 	return err
 }
 
-// ask reads a line from the terminal without showing it.
-func ask(c *console, question string) (string, error) {
+// ask has a person type a password twice. The terminal stops showing what is typed before the question appears.
+func ask(c *console, who string) (password string, err error) {
 	fd := int(c.in.Fd())
-	state, err := term.GetState(fd)
+	state, err := term.MakeRaw(fd)
 	if err != nil {
-		return "", fmt.Errorf("read the password: %w", err)
+		return "", fmt.Errorf("prepare the terminal for a password: %w", err)
 	}
-	// Whoever gives up with Ctrl-C wants a terminal that shows again what is typed.
-	signals, done := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	defer signal.Stop(signals)
-	defer close(done)
-	go func() {
-		select {
-		case <-signals:
-			_ = term.Restore(fd, state) // there is nobody left to hear of an error
-			fmt.Fprintln(c.err)
-			os.Exit(exitFailed)
-		case <-done:
-		}
-	}()
-	fmt.Fprint(c.err, question)
-	line, err := term.ReadPassword(fd)
-	fmt.Fprintln(c.err)
+	defer func() { err = errors.Join(err, term.Restore(fd, state)) }()
+	screen := term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{c.in, c.err}, "")
+	password, err = screen.ReadPassword("Password for " + who + ": ")
+	if err == nil {
+		_, err = notEmpty(password)
+	}
 	if err != nil {
-		return "", fmt.Errorf("read the password: %w", err)
+		return "", gaveUp(err)
 	}
-	return string(line), nil
+	again, err := screen.ReadPassword("Once more: ")
+	if err != nil {
+		return "", gaveUp(err)
+	}
+	if again != password {
+		return "", usage("the two passwords differ")
+	}
+	return password, nil
+}
+
+// gaveUp names the end of what a person types: Ctrl-C or Ctrl-D.
+func gaveUp(err error) error {
+	if errors.Is(err, io.EOF) {
+		return usage("no password was given")
+	}
+	return err
 }

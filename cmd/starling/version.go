@@ -15,8 +15,14 @@ func (versionCommand) Run(c *console) error {
 	return err
 }
 
+// release is set by the linker when a release is built (see the Makefile).
+var release = ""
+
 // version names the release, or "devel" if the program was not built from one.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
 		return "devel"

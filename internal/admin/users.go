@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/starling-im/starling/internal/account"
@@ -73,7 +74,7 @@ func (u *Users) Add(ctx context.Context, who jid.JID, password string) (string, 
 		return "", err
 	}
 	if password == "" {
-		password = rand.Text()
+		password = strings.ToLower(rand.Text()) // 130 bits
 	}
 	if err := u.core.Accounts.Create(ctx, who, password); err != nil {
 		return "", explain(err, who)
@@ -88,7 +89,7 @@ func (u *Users) SetPassword(ctx context.Context, who jid.JID, password string) (
 		return "", err
 	}
 	if password == "" {
-		password = rand.Text()
+		password = strings.ToLower(rand.Text()) // 130 bits
 	}
 	if err := u.core.Accounts.SetPassword(ctx, who, password); err != nil {
 		return "", explain(err, who)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 
+	"github.com/starling-im/starling/internal/module"
+	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/sasl"
 	"github.com/starling-im/starling/internal/xmpp/stream"
@@ -60,29 +62,57 @@ func (c *conn) stepAuth(text string) error {
 		case err != nil:
 			return c.refuse(err)
 		case !done:
+			if len(out) == 0 {
+				out = nil // "=" stands for no data in <auth/> and <success/> alone (RFC 6120 §6.4.2, §6.4.6)
+			}
 			c.sendSASL("challenge", out)
 			return nil
 		}
-		return c.accept(out)
+		return c.accept(ctx, out)
 	})
 	return nil
 }
 
 // accept ends a successful exchange: RFC 6120 §6.4.6.
-func (c *conn) accept(out []byte) error {
+func (c *conn) accept(ctx context.Context, out []byte) error {
 	t := c.talks
 	user, err := jid.New(t.exchange.Username(), c.domain.Domain(), "")
 	if err != nil {
 		return c.refuse(&sasl.Failure{Condition: sasl.NotAuthorized, Err: err})
 	}
+	if t.mechanism != sasl.Anonymous {
+		if t.from.Local() != "" && t.from != user { // RFC 6120 §6.4.6
+			return stream.Err(stream.InvalidFrom, "")
+		}
+		if err := c.usable(ctx, user); err != nil {
+			return c.refuse(err)
+		}
+	}
 	t.attempt.Succeeded()
 	t.user, t.anonymous, t.exchange = user, t.mechanism == sasl.Anonymous, nil
 	c.reader.Limits = c.srv.opts.Limits
+	event := module.LogInEvent{Account: user, Anonymous: t.anonymous, Addr: c.sock.RemoteAddr().Addr(), Mechanism: t.mechanism}
+	if err := c.srv.core.Hooks.LogIn.Each(ctx, &event); err != nil {
+		c.srv.log.Error("log-in not handled", "user", user.String(), "err", err)
+	}
 	c.restart()
 	c.sendSASL("success", out)
 	c.srv.metrics.logins.WithLabelValues(t.mechanism).Inc()
 	c.srv.log.LogAttrs(c.ctx, slog.LevelDebug, "authenticated", slog.String("user", user.String()),
 		slog.String("addr", c.addr()), slog.String("mechanism", t.mechanism))
+	return nil
+}
+
+// usable refuses an account that has been disabled, or is none: certificates outlive accounts.
+func (c *conn) usable(ctx context.Context, user jid.JID) error {
+	switch disabled, err := c.srv.core.Accounts.Disabled(ctx, user); {
+	case errors.Is(err, store.ErrNotFound):
+		return &sasl.Failure{Condition: sasl.NotAuthorized, Err: err}
+	case err != nil:
+		return err
+	case disabled: // RFC 6120 §6.5.2
+		return &sasl.Failure{Condition: sasl.AccountDisabled}
+	}
 	return nil
 }
 

@@ -34,12 +34,30 @@ func (c *conn) bind(ctx context.Context, iq *stanza.Stanza) error {
 		replaced.End(stream.Err(stream.Conflict, "replaced by a new connection"))
 		c.srv.sessionEnded(replaced)
 	}
+	if err := c.remains(ctx, s); err != nil {
+		c.srv.core.Sessions.Remove(s)
+		c.answerStranger(iq, xml.None, err)
+		return nil
+	}
 	c.talks.stop()
 	c.answerStranger(iq, xml.New(nsBind, "bind").With(xml.New(nsBind, "jid").WithText(full.String())), nil)
 	c.sess, c.flow.Session, c.talks = s, s, nil
 	c.srv.bound(c)
 	c.srv.log.LogAttrs(ctx, slog.LevelDebug, "resource bound", slog.String("user", full.String()), slog.String("addr", c.addr()))
 	return nil
+}
+
+// remains refuses a session of an account that was deleted since the client has
+// authenticated. It is asked when the session is in the table, where a deletion from now on finds it.
+func (c *conn) remains(ctx context.Context, s *session.Session) error {
+	if s.Anonymous {
+		return nil
+	}
+	known, err := c.srv.core.Accounts.Exists(ctx, s.Bare)
+	if err == nil && !known {
+		err = stanza.Err(stanza.NotAuthorized, "the account was deleted")
+	}
+	return err
 }
 
 // resource is the full JID that the client asks for, or one that is made up (RFC 6120 §7.6.1).

@@ -67,7 +67,7 @@ func (c *conn) OnBytes(b []byte) error {
 	if err != nil {
 		c.fail(err)
 	}
-	if c.task == nil && !c.done {
+	if !c.done {
 		c.throttle(len(b))
 	}
 	return nil
@@ -92,7 +92,9 @@ func (c *conn) drain() error {
 				err = c.negotiate(it)
 			}
 		case xml.Footer:
-			c.finish(nil, errClosed)
+			if c.ended.CompareAndSwap(false, true) {
+				c.close(nil, errClosed)
+			}
 		}
 		if err != nil {
 			return err
@@ -121,7 +123,7 @@ var errClosed = errors.New("stream closed by the client")
 
 // stanza stamps, checks and routes one stanza of a bound client.
 func (c *conn) stanza(it *xml.Item) error {
-	if stanza.KindOf(it) == 0 {
+	if kindOf(it) == 0 {
 		return stream.Err(stream.UnsupportedStanzaType, "") // RFC 6120 §4.9.3.24
 	}
 	if a := it.Attr("from"); a != nil && !c.owns(a) { // RFC 6120 §8.1.2.1
@@ -146,6 +148,15 @@ func (c *conn) stanza(it *xml.Item) error {
 		return nil
 	})
 	return nil
+}
+
+// kindOf is the kind of stanza an item is in the content namespace of a client's stream
+// (RFC 6120 §4.8.2), 0 when it is none: the server's namespace is another.
+func kindOf(it *xml.Item) stanza.Kind {
+	if it.Space != xml.NSClient {
+		return 0
+	}
+	return stanza.KindOf(it)
 }
 
 // owns tells whether the client may name the JID as the sender.
@@ -217,12 +228,16 @@ func (c *conn) Flush() { c.sock.Flush() }
 // End closes the stream for a reason (session.Out). A peer that has not opened one is
 // told nothing.
 func (c *conn) End(reason error) {
+	if !c.ended.CompareAndSwap(false, true) {
+		return
+	}
+	e := stream.AsError(reason)
+	c.report(e, reason, "") // who the user is belongs to the driver
 	if !c.opened.Load() {
-		c.ended.Store(true)
 		c.sock.Abort(reason)
 		return
 	}
-	c.finish(stream.AsError(reason), reason)
+	c.close(e.Append(nil), reason)
 }
 
 // send queues bytes of the negotiation.
@@ -235,33 +250,35 @@ func (c *conn) send(b []byte) {
 // fail ends the stream with the error that err stands for.
 func (c *conn) fail(err error) {
 	c.done = true
+	if !c.ended.CompareAndSwap(false, true) {
+		return
+	}
 	e := stream.AsError(err)
 	if !c.opened.Load() {
 		c.openResponse(c.srv.defaultHeader()) // RFC 6120 §4.9.1.2
 	}
-	if c.ended.Load() {
-		return
-	}
-	level := slog.LevelInfo
-	if e.Condition == stream.InternalServerError {
-		level = slog.LevelError
-	}
-	c.srv.log.LogAttrs(c.ctx, level, "client stream ended with an error", slog.String("addr", c.addr()),
-		slog.String("user", c.user()), slog.String("condition", string(e.Condition)), slog.Any("err", err))
-	c.srv.metrics.streamErrors.WithLabelValues(string(e.Condition)).Inc()
-	c.finish(e, err)
+	c.report(e, err, c.user())
+	c.close(e.Append(nil), err)
 }
 
-// finish closes the stream, with an error or without (RFC 6120 §4.4, §4.9.1.1).
-func (c *conn) finish(e *stream.Error, reason error) {
-	if !c.ended.CompareAndSwap(false, true) {
-		return
+// report logs and counts an error that ends the stream.
+func (c *conn) report(e *stream.Error, err error, user string) {
+	level := slog.LevelInfo
+	switch e.Condition {
+	case stream.InternalServerError:
+		level = slog.LevelError
+	case stream.SystemShutdown, stream.Conflict: // the server's own doing, and the user's
+		level = slog.LevelDebug
 	}
-	var b []byte
-	if e != nil {
-		b = e.Append(b)
-	}
-	c.sock.Append(append(b, stream.Footer...))
+	c.srv.log.LogAttrs(c.ctx, level, "client stream ended with an error", slog.String("addr", c.addr()),
+		slog.String("user", user), slog.String("condition", string(e.Condition)), slog.Any("err", err))
+	c.srv.metrics.streamErrors.WithLabelValues(string(e.Condition)).Inc()
+}
+
+// close sends the last bytes and ends the stream (RFC 6120 §4.4, §4.9.1.1). The caller
+// has set ended.
+func (c *conn) close(last []byte, reason error) {
+	c.sock.Append(append(last, stream.Footer...))
 	c.sock.Close(reason)
 }
 
@@ -309,10 +326,11 @@ type bucket struct {
 	last   time.Time
 }
 
-// throttle pauses reading when the client sends faster than it may (XEP-0205 §4.7).
+// throttle pauses reading when the client sends faster than it may (XEP-0205 §4.7). What
+// comes while a worker has the connection is counted, and paid for when it is back.
 func (c *conn) throttle(n int) {
 	rate, burst := c.srv.opts.RateBytes, c.srv.opts.RateBurst
-	if rate <= 0 || n == 0 {
+	if rate <= 0 || n == 0 && c.rate.tokens >= 0 {
 		return
 	}
 	now := time.Now()
@@ -321,11 +339,11 @@ func (c *conn) throttle(n int) {
 		b.tokens = burst
 	} else {
 		elapsed := min(now.Sub(b.last), time.Hour)
-		b.tokens = min(burst, b.tokens+int64(elapsed)*rate/int64(time.Second))
+		b.tokens = min(burst, b.tokens+elapsed.Microseconds()*rate/1e6)
 	}
 	b.last = now
 	b.tokens -= int64(n)
-	if b.tokens >= 0 {
+	if b.tokens >= 0 || c.task != nil {
 		return
 	}
 	wait := time.Duration(-b.tokens) * time.Second / time.Duration(rate)

@@ -165,9 +165,9 @@ func (c *conn) negotiate(it *xml.Item) error {
 		return c.startTLS()
 	case e.Space == nsSASL:
 		return c.sasl(&e)
-	case stanza.KindOf(it) == stanza.IQ:
+	case kindOf(it) == stanza.IQ:
 		return c.negotiateIQ(it)
-	case stanza.KindOf(it) != 0: // RFC 6120 §4.9.3.12, §7.1
+	case kindOf(it) != 0: // RFC 6120 §4.9.3.12, §7.1
 		return stream.Err(stream.NotAuthorized, "")
 	}
 	return stream.Err(stream.UnsupportedStanzaType, "")
@@ -177,9 +177,12 @@ func (c *conn) negotiate(it *xml.Item) error {
 func (c *conn) startTLS() error {
 	_, encrypted := c.sock.TLSState()
 	if encrypted || c.talks.authenticated() {
-		c.send([]byte("<failure xmlns='" + nsTLS + "'/>")) // RFC 6120 §5.4.2.2
 		c.done = true
-		c.finish(nil, stream.Err(stream.PolicyViolation, "starttls is not offered"))
+		if c.ended.CompareAndSwap(false, true) {
+			err := stream.Err(stream.PolicyViolation, "starttls is not offered")
+			c.report(err, err, c.user())
+			c.close([]byte("<failure xmlns='"+nsTLS+"'/>"), err) // RFC 6120 §5.4.2.2
+		}
 		return nil
 	}
 	c.sock.Append([]byte("<proceed xmlns='" + nsTLS + "'/>"))

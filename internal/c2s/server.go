@@ -111,22 +111,19 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, direct bool) error {
 
 // admit starts a connection if the limits allow one more.
 func (s *Server) admit(ctx context.Context, nc *net.TCPConn, direct bool) {
-	c := &conn{srv: s}
+	c := &conn{srv: s, sock: transport.New(nc, s.transport)} // whole before Shutdown can see it
+	c.ctx = session.WithFlow(ctx, &c.flow)
 	if refused := s.enter(c, nc); refused != "" {
 		s.metrics.refused.WithLabelValues(refused).Inc()
 		s.log.LogAttrs(ctx, slog.LevelInfo, "connection refused", slog.String("addr", nc.RemoteAddr().String()), slog.String("limit", refused))
 		nc.Close()
 		return
 	}
-	c.sock = transport.New(nc, s.transport)
-	c.ctx = session.WithFlow(ctx, &c.flow)
 	c.reader.Limits, c.reader.Budget = s.opts.StrangerLimits, s.opts.Assembly
 	c.sock.SetIdle(s.opts.PingAfter)
 	c.talks = &negotiation{}
 	c.talks.timer = time.AfterFunc(s.opts.AuthTimeout, func() {
-		// XEP-0205 §4.3. The stream may not be open yet, so the reason stays in the log.
-		s.log.LogAttrs(ctx, slog.LevelInfo, "client took too long to log in", slog.String("addr", c.addr()))
-		c.End(stream.Err(stream.ConnectionTimeout, ""))
+		c.End(stream.Err(stream.ConnectionTimeout, "").Because(errTooSlow)) // XEP-0205 §4.3
 	})
 	if direct {
 		var cfg *tls.Config
@@ -138,6 +135,9 @@ func (s *Server) admit(ctx context.Context, nc *net.TCPConn, direct bool) {
 		c.sock.Serve(ctx, c)
 	}()
 }
+
+// errTooSlow ends a connection that is not logged in when it should be.
+var errTooSlow = errors.New("took too long to log in")
 
 // enter counts a new connection, or names the limit that it would break.
 func (s *Server) enter(c *conn, nc *net.TCPConn) (limit string) {

@@ -93,6 +93,8 @@ func (d *Door) choose(names ...string) (*tls.Config, *tls.Certificate) {
 		// certificate for channel binding is one that was really shown. It costs one signature per connection: little with
 		// ECDSA, several times as much with RSA.
 		SessionTicketsDisabled: true,
+		// What is flushed at once goes out as one record, not as a few small ones first.
+		DynamicRecordSizingDisabled: true,
 		// RFC 9325 §3.5: crypto/tls never renegotiates as a server, so that needs no setting.
 	})
 	return known.(*tls.Config), cert

@@ -1,6 +1,8 @@
 package module
 
 import (
+	"net/netip"
+
 	"github.com/starling-im/starling/internal/hook"
 	"github.com/starling-im/starling/internal/session"
 	"github.com/starling-im/starling/internal/xmpp/jid"
@@ -36,9 +38,39 @@ type Hooks struct {
 	Deleted hook.Point[AccountEvent]
 	// Features adds stream features (RFC 6120 §4.3.2).
 	Features hook.Point[FeatureEvent]
+	// LogIn tells of a client that has proven to be the holder of an account, before it
+	// is told so itself.
+	LogIn hook.Point[LogInEvent]
+	// Share decides whether an account shows a contact what it shares with contacts, such
+	// as presence, where no client sends the stanza. hook.ErrHandled: it does not.
+	Share hook.Point[ShareEvent]
+	// Info collects what is told about an entity or one of its nodes (XEP-0030 §3.1).
+	Info hook.Point[InfoEvent]
+	// Items collects what belongs to an entity or one of its nodes (XEP-0030 §4.1).
+	Items hook.Point[ItemsEvent]
+
+	quick []QuickFunc
 }
 
-// Passage is a stanza on its way, or an event of a session.
+// QuickFunc tells whether a handler can do its part on a stanza of this sender and
+// recipient from memory. When it cannot, a worker routes the stanza.
+type QuickFunc func(from, to jid.JID) bool
+
+// AddQuick registers a condition for routing without a worker. It is for features
+// whose handlers see every message and may have to read from storage.
+func (h *Hooks) AddQuick(fn QuickFunc) { h.quick = append(h.quick, fn) }
+
+// Quick tells whether no handler has to wait for storage.
+func (h *Hooks) Quick(from, to jid.JID) bool {
+	for _, fn := range h.quick {
+		if !fn(from, to) {
+			return false
+		}
+	}
+	return true
+}
+
+// Passage is a stanza on its way, or an event of a session. Handlers do not keep it.
 type Passage struct {
 	Session *session.Session // the sender's, or the one the event is about; nil when it is not of this server
 	Stanza  *stanza.Stanza   // handlers of stage Amend may replace it; nil for events
@@ -52,4 +84,39 @@ type FeatureEvent struct {
 	Stranger      Stranger
 	Authenticated bool
 	Add           []xml.Element
+}
+
+// LogInEvent is a proven identity.
+type LogInEvent struct {
+	Account   jid.JID // bare
+	Anonymous bool    // exists only as long as its session (XEP-0175)
+	Addr      netip.Addr
+	Mechanism string
+}
+
+// ShareEvent is about what Owner shows to Contact.
+type ShareEvent struct{ Owner, Contact jid.JID }
+
+// InfoEvent collects the answer to a disco#info request (XEP-0030 §3.1). Whoever knows
+// the node says so and adds to the answer; an entity itself, whose node is empty, is
+// known already.
+type InfoEvent struct {
+	Target     Target
+	Asker      jid.JID
+	Entity     jid.JID // the domain, or the bare JID of the account, that is asked about
+	Node       string
+	Known      bool
+	Identities []xml.Element
+	Features   []string
+	Forms      []xml.Element // XEP-0128 §2
+}
+
+// ItemsEvent collects the answer to a disco#items request (XEP-0030 §4.1), likewise.
+type ItemsEvent struct {
+	Target Target
+	Asker  jid.JID
+	Entity jid.JID
+	Node   string
+	Known  bool
+	Items  []xml.Element
 }

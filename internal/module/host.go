@@ -41,7 +41,16 @@ type Router interface {
 	Bounce(ctx context.Context, st *stanza.Stanza, err error)
 	// Deliver hands a stanza to one session of this server.
 	Deliver(ctx context.Context, to *session.Session, st *stanza.Stanza) bool
+	// Ask sends an iq get or set with an id of its own; its 'from' is the server or an
+	// account here. done is called once, maybe before Ask returns.
+	Ask(ctx context.Context, iq *stanza.Stanza, done ReplyFunc)
 }
+
+// ReplyFunc takes the reply to an iq that the server has sent: a result, an error, or
+// nil when none has come in time. It runs where the reply came in, so what it waits
+// for holds up whoever replied; nobody waits for it to be called, since the one who is
+// asked may not be read before the present stanza is dealt with.
+type ReplyFunc func(ctx context.Context, reply *stanza.Stanza)
 
 // Host is one feature's view of the server.
 type Host struct {

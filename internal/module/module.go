@@ -22,7 +22,7 @@ type Target uint8
 // Whom an iq may be addressed to when the server itself answers.
 const (
 	Server  Target = iota + 1 // a domain that is served here
-	Account                   // a bare JID at such a domain, or no 'to' at all (RFC 6120 §10.3.3)
+	Account                   // a bare JID at such a domain, with or without account, or no 'to' at all (RFC 6120 §10.3.3)
 )
 
 // String names the target.

@@ -117,5 +117,8 @@ func (s *Set) StrangerHandler(typ string, space, local string) StrangerFunc {
 	return s.strangers[iqKey{0, typ, space, local}]
 }
 
+// Provided is what a running feature lends to others (Host.Provide), nil when it lends nothing.
+func (s *Set) Provided(name string) any { return s.provided[name] }
+
 // Running lists the features in the order of their start.
 func (s *Set) Running() []Info { return s.running }

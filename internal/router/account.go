@@ -91,7 +91,8 @@ func (r *Router) undelivered(ctx context.Context, st *stanza.Stanza) {
 	if st.Type == stanza.Headline {
 		return
 	}
-	known, err := r.exists(ctx, st.To.Bare())
+	// A session may outlast its account by a moment, and a guest has none to come back to.
+	known, err := r.core.Accounts.Exists(ctx, st.To.Bare())
 	if err != nil {
 		r.Bounce(ctx, st, err)
 		return
@@ -117,20 +118,12 @@ func (r *Router) iq(ctx context.Context, f *session.Flow, st *stanza.Stanza) {
 		return
 	}
 	if !st.IsRequest() {
-		return // a reply to nothing that the server asked
+		r.replied(ctx, st)
+		return
 	}
-	if st.From.Bare() != st.To {
-		known, err := r.exists(ctx, st.To)
-		if err != nil {
-			r.Bounce(ctx, st, err)
-			return
-		}
-		if !known { // RFC 6121 §8.5.1
-			r.Bounce(ctx, st, stanza.Err(stanza.ServiceUnavailable, ""))
-			return
-		}
-	}
-	r.answer(ctx, module.Account, st) // RFC 6121 §8.5.2.1.3: never forwarded to a resource
+	// RFC 6121 §8.5.2.1.3: never forwarded to a resource. Choice: whoever answers is asked for names without account,
+	// too, so that nothing tells these from the accounts of strangers (RFC 6120 §13.11).
+	r.answer(ctx, module.Account, st)
 }
 
 func (r *Router) iqToResource(ctx context.Context, f *session.Flow, st *stanza.Stanza) {
@@ -139,7 +132,8 @@ func (r *Router) iqToResource(ctx context.Context, f *session.Flow, st *stanza.S
 		r.Bounce(ctx, st, stanza.Err(stanza.ServiceUnavailable, ""))
 		return
 	}
-	if st.IsRequest() && st.From.Bare() != s.Bare && st.From.Local() != "" {
+	ours := st.From.IsZero() || st.From.IsHost() && r.core.Local(st.From) // the server's own
+	if st.IsRequest() && st.From.Bare() != s.Bare && !ours {
 		var ok bool
 		if st, ok = r.pass(ctx, &r.core.Hooks.Gate, s, st); !ok {
 			return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"github.com/starling-im/starling/internal/session"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 	"github.com/starling-im/starling/internal/xmpp/xml"
 )
@@ -28,10 +29,18 @@ func (r *Router) Answer(iq *stanza.Stanza, payload xml.Element, err error) *stan
 // Errors, results and stanzas without a sender are never answered.
 func (r *Router) Bounce(ctx context.Context, st *stanza.Stanza, err error) {
 	failure := r.failure(st, err)
-	if reply := ErrorReply(st, failure); reply != nil && !st.From.IsZero() {
-		r.metrics.bounced.WithLabelValues(string(failure.Condition)).Inc()
-		r.Route(ctx, reply)
+	reply := ErrorReply(st, failure)
+	if reply == nil || st.From.IsZero() {
+		return
 	}
+	r.metrics.bounced.WithLabelValues(string(failure.Condition)).Inc()
+	if f := session.FlowOf(ctx); f != nil && f.Session != nil && f.Session.JID == st.From {
+		// Straight back to the client that sent it: the hooks of its account are about
+		// what others send, and the error comes from the address that was written to.
+		f.Send(f.Session, reply)
+		return
+	}
+	r.Route(ctx, reply)
 }
 
 // failure is what the sender of a stanza gets to see of an error; the rest is logged.

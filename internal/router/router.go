@@ -6,13 +6,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/starling-im/starling/internal/hook"
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/session"
-	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 )
 
@@ -22,6 +22,7 @@ type Router struct {
 	set     *module.Set
 	log     *slog.Logger
 	metrics metrics
+	asked   *asked
 }
 
 type metrics struct {
@@ -31,7 +32,7 @@ type metrics struct {
 
 // New makes a router and enters it in core. Handle completes it.
 func New(core *module.Core, log *slog.Logger) *Router {
-	r := &Router{core: core, log: log}
+	r := &Router{core: core, log: log, asked: newAsked(core.Metrics)}
 	routed := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "starling_stanzas_routed_total", Help: "Stanzas that were routed, by kind.",
 	}, []string{"kind"})
@@ -59,7 +60,7 @@ func (r *Router) Quick(st *stanza.Stanza) bool {
 	}
 	for _, s := range r.core.Sessions.Account(st.To.Bare()) {
 		if s.JID == st.To || s.State().Reachable() {
-			return true
+			return r.core.Hooks.Quick(st.From.Bare(), st.To.Bare())
 		}
 	}
 	return false
@@ -100,15 +101,23 @@ func (r *Router) pass(ctx context.Context, point *hook.Point[module.Passage], s 
 	if point.Empty() {
 		return st, true
 	}
-	p := module.Passage{Session: s, Stanza: st}
-	switch err := point.Run(ctx, &p); {
-	case err == nil:
-		return p.Stanza, true
-	case !errors.Is(err, hook.ErrHandled):
+	p := passages.Get().(*module.Passage)
+	p.Session, p.Stanza = s, st
+	err := point.Run(ctx, p)
+	passed := p.Stanza
+	*p = module.Passage{}
+	passages.Put(p)
+	if err == nil {
+		return passed, true
+	}
+	if !errors.Is(err, hook.ErrHandled) {
 		r.Bounce(ctx, st, err)
 	}
 	return nil, false
 }
+
+// passages saves an allocation for each point that a message passes.
+var passages = sync.Pool{New: func() any { return new(module.Passage) }}
 
 // Route sends a stanza where its 'to' says.
 func (r *Router) Route(ctx context.Context, st *stanza.Stanza) {
@@ -156,6 +165,8 @@ func (r *Router) server(ctx context.Context, st *stanza.Stanza) {
 		r.answer(ctx, module.Server, st)
 	case st.Kind == stanza.Message:
 		r.Bounce(ctx, st, stanza.Err(stanza.ServiceUnavailable, ""))
+	default:
+		r.replied(ctx, st)
 	}
 }
 
@@ -177,12 +188,4 @@ func (r *Router) answer(ctx context.Context, t module.Target, iq *stanza.Stanza)
 		return
 	}
 	r.Route(ctx, r.Answer(iq, payload, nil))
-}
-
-// exists tells whether the account of a JID is there: one with a session is.
-func (r *Router) exists(ctx context.Context, bare jid.JID) (bool, error) {
-	if len(r.core.Sessions.Account(bare)) > 0 {
-		return true, nil
-	}
-	return r.core.Accounts.Exists(ctx, bare)
 }

@@ -46,7 +46,7 @@ func (s *Server) Start(context.Context) error {
 	for _, open := range []func() error{
 		func() error { return s.each("c2s", s.cfg.Listen.C2S, s.serveClients(false)) },
 		func() error { return s.each("tls", s.cfg.Listen.TLS, s.serveClients(true)) },
-		func() error { return s.each("https", s.cfg.Listen.HTTPS, s.serveHTTPS) },
+		func() error { return s.each("https", s.cfg.Listen.HTTPS, s.serveHTTPS(s.landing())) },
 		func() error { return s.each("admin", s.cfg.Listen.Admin, s.serveAdmin) },
 		func() error { return s.openSocket(socket) },
 	} {
@@ -54,6 +54,7 @@ func (s *Server) Start(context.Context) error {
 			return err
 		}
 	}
+	s.run("garbage collector's pace", pace)
 	for name, all := range s.Addresses() {
 		info.Addresses[name] = all[0]
 	}
@@ -103,6 +104,9 @@ func (s *Server) newClients() (*c2s.Server, error) {
 		if authorities, err = certs.LoadPool(s.cfg.TLS.ClientCA); err != nil {
 			return nil, err
 		}
+	}
+	if err := transport.ReleasesBuffers(); err != nil {
+		s.log.Info("idle TLS connections keep their buffers, which takes about 4 KiB more each", "err", err)
 	}
 	sockets := &transport.Options{
 		MaxPending: int(l.SendQueueBytes), WriteTimeout: l.WriteTimeout, HandshakeTimeout: l.HandshakeTimeout,
@@ -178,9 +182,9 @@ func (s *Server) serveClients(direct bool) func(net.Listener) error {
 }
 
 // serveHTTPS shows people who point a browser at the server where to connect.
-func (s *Server) serveHTTPS(l net.Listener) error {
+func (s *Server) serveHTTPS(page http.Handler) func(net.Listener) error {
 	d := s.certs.Door(certs.DoorOptions{ALPN: []string{"h2", "http/1.1"}, MinVersion: s.minTLS()})
-	return s.serveHTTP(tls.NewListener(l, d.Config()), s.landing())
+	return func(l net.Listener) error { return s.serveHTTP(tls.NewListener(l, d.Config()), page) }
 }
 
 func (s *Server) serveAdmin(l net.Listener) error {

@@ -54,6 +54,10 @@ func dial(t *testing.T, s *server.Server, door string) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newPeer(t, c)
+}
+
+func newPeer(t *testing.T, c net.Conn) *peer {
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	return &peer{t, c, bufio.NewReader(c)}

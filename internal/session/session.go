@@ -28,6 +28,7 @@ type State struct {
 	Presence   *stanza.Stanza // last broadcast available presence; nil while not available
 	Priority   int8           // of that presence (RFC 6121 §4.7.2.3)
 	Interested bool           // has asked for the roster (RFC 6121 §2.2)
+	Blocklist  bool           // has asked for the block list (XEP-0191 §3.3)
 	Directed   []jid.JID      // who was sent directed available presence (RFC 6121 §4.6)
 }
 

@@ -26,6 +26,7 @@ var layers = []row{
 	{"internal/telemetry", 1, false},
 	{"internal/hook", 1, false},
 	{"internal/serial", 1, false},
+	{"internal/cache", 1, false},
 	{"internal/client", 1, false},
 	{"internal/store", 2, false},
 	{"internal/transport", 2, false},

@@ -12,8 +12,8 @@ import (
 // that OnClose hears, if it is the first one given; nil means ErrClosed. A handshake in progress is broken off.
 func (c *Conn) Close(err error) { c.end(err, sigClosing) }
 
-// Abort ends the connection at once: what was appended is dropped, also what the kernel has not yet sent, and the peer
-// sees a reset. err is as for Close.
+// Abort ends the connection at once: what was appended is dropped. err is as for Close. Choice: the peer sees a reset,
+// because otherwise the kernel would keep what it has not sent, for minutes, where the peer does not read.
 func (c *Conn) Abort(err error) { c.end(err, sigAborted) }
 
 func (c *Conn) end(err error, signal uint32) {
@@ -43,11 +43,11 @@ func (c *Conn) lost(err error) {
 }
 
 // shutdown closes the connection as RFC 6120 §4.4 asks: last bytes, close_notify, end of our stream, then the peer's.
-// An Abort meanwhile, or the end of the linger time, cuts it short.
+// Choice: the "reasonable amount of time" that this leaves open is Options.Linger for all of it. An Abort cuts it short.
 func (c *Conn) shutdown() {
-	until := now() + c.limits.linger
+	until := now() + c.shared.linger
 	c.Flush()
-	if !c.drain(c.limits.linger) {
+	if !c.drain(c.shared.linger) {
 		c.Abort(nil)
 		return
 	}
@@ -68,6 +68,9 @@ func (c *Conn) shutdown() {
 // discard reads and forgets until the peer has closed its side. Closing the socket with unread bytes in it would reset
 // the connection, and might take from the peer what it has not read yet.
 func (c *Conn) discard(until time.Duration) {
+	if c.secured != nil && c.secured.ends(c.secured.staged) {
+		return // it was among what is left from before
+	}
 	if c.in == nil {
 		c.in = readBuffers.Get().(*readBuffer)
 	}
@@ -77,15 +80,12 @@ func (c *Conn) discard(until time.Duration) {
 		n, end = readFD(fd, c.in[:])
 		return end != syscall.EAGAIN
 	}
-	if c.secured != nil {
-		c.secured.staged = nil
-	}
 	c.nc.SetReadDeadline(time.Now().Add(until - now()))
 	for c.signals.Load()&sigAborted == 0 && now() < until {
 		if err := c.raw.Read(read); err != nil || end != nil || n == 0 {
 			return
 		}
-		c.metrics.received(n)
+		c.shared.metrics.received(n)
 		if c.secured != nil && c.secured.ends(c.in[:n]) {
 			return // RFC 6120 §4.4: the close_notify that answers ours
 		}
@@ -116,7 +116,7 @@ func (c *Conn) finish() error {
 		c.nc.SetLinger(0)
 	}
 	c.nc.Close()
-	c.metrics.closed(errors.Is(err, ErrFull) || errors.Is(err, ErrWriteTimeout))
+	c.shared.metrics.closed(errors.Is(err, ErrFull) || errors.Is(err, ErrWriteTimeout))
 	c.handler.OnClose(err)
 	return err
 }

@@ -205,6 +205,81 @@ func TestAbortPaused(t *testing.T) {
 	})
 }
 
+// TestCloseUnread closes while much of what the peer sent has not been read: the peer sees a regular end all the same.
+func TestCloseUnread(t *testing.T) {
+	each(t, func(t *testing.T, l layer) {
+		own := newOwner()
+		_, c, _ := l.open(t, &Options{Linger: patience}, func(c *Conn) Handler {
+			own.bytes = func([]byte) error {
+				c.Pause()
+				go c.Close(errBye)
+				return nil
+			}
+			return own
+		})
+		message := make([]byte, 1000)
+		for range 500 {
+			if _, err := c.Write(message); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n, err := io.Copy(io.Discard, c); n != 0 || err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		if len(own.closed) > 0 {
+			t.Error("closed before the peer closed its side")
+		}
+		c.Close()
+		if err := own.end(t); err != errBye {
+			t.Errorf("OnClose heard %v", err)
+		}
+	})
+}
+
+// TestContexts has connections end with their contexts and no others, and leaves nothing behind.
+func TestContexts(t *testing.T) {
+	noLeaks(t)
+	o := &Options{}
+	one, endOne := context.WithCancelCause(context.Background())
+	two, endTwo := context.WithCancel(context.Background())
+	defer endTwo()
+	ends := map[context.Context]chan error{one: make(chan error, 3), two: make(chan error, 3), context.Background(): make(chan error, 3)}
+	var clients []net.Conn
+	for ctx, end := range ends {
+		for range cap(end) {
+			s, c := sockets(t)
+			clients = append(clients, c)
+			conn := New(s, o)
+			go func() { end <- conn.Serve(ctx, newOwner()) }()
+		}
+	}
+	of := func() int {
+		o.shared.followers.mu.Lock()
+		defer o.shared.followers.mu.Unlock()
+		return len(o.shared.followers.of)
+	}
+	until(t, "both contexts are followed", func() bool { return of() == 2 })
+	endOne(errBye)
+	for range cap(ends[one]) {
+		if err := <-ends[one]; err != errBye {
+			t.Errorf("Serve: %v", err)
+		}
+	}
+	for _, c := range clients {
+		c.Close()
+	}
+	for _, ctx := range []context.Context{two, context.Background()} {
+		for range cap(ends[ctx]) {
+			if err := <-ends[ctx]; err != io.EOF {
+				t.Errorf("Serve: %v", err)
+			}
+		}
+	}
+	if n := of(); n != 0 {
+		t.Errorf("%d contexts are still followed", n)
+	}
+}
+
 // TestBroken has the peer reset the connection after its last words: these are heard, though writing fails first.
 func TestBroken(t *testing.T) {
 	noLeaks(t)

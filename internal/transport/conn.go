@@ -68,21 +68,21 @@ const (
 )
 
 // Conn is one connection. Append, Flush, Close, Abort, Resume, TLSState and RemoteAddr may be called on any goroutine
-// at any time, also after the end; the other methods only where they say.
+// at any time, also after the end; the other methods only where they say. It is kept to 256 bytes, for every idle
+// client has one.
 type Conn struct {
 	nc      *net.TCPConn
 	raw     syscall.RawConn
-	limits  *limits
-	metrics *Metrics
+	shared  *shared
 	signals atomic.Uint32
 
 	// Owned by the driver.
 	handler  Handler
 	readFn   func(fd uintptr) bool // c.readable, bound once
 	in       *readBuffer           // nil while waiting
-	got      int                   // bytes in it
+	got      int32                 // bytes in it
+	streak   int32                 // reads since the last wait
 	readErr  error                 // how the last read ended
-	streak   int                   // reads since the last wait
 	idle     time.Duration         // 0: never
 	last     time.Duration         // when something last arrived, as by now
 	idleDue  bool                  // the time is over, unless the socket has bytes after all
@@ -106,13 +106,13 @@ type Conn struct {
 	writeFn func(fd uintptr) bool // c.writable, bound once
 	out     *outBuffer            // being written
 	written int                   // bytes of it
-	outErr  error                 // how the last write ended
 	patient bool                  // wait until the socket takes something
+	failed  bool                  // the last write did
 }
 
 // New makes a connection of an accepted socket, which from now on is its own. Serve must be called to release it.
 func New(nc *net.TCPConn, o *Options) *Conn {
-	c := &Conn{nc: nc, limits: o.settle(), metrics: o.Metrics}
+	c := &Conn{nc: nc, shared: o.settle()}
 	c.raw, c.err = nc.SyscallConn()
 	if c.err != nil { // only if it is closed already
 		c.signals.Store(sigAborted)
@@ -136,8 +136,8 @@ func (c *Conn) DirectTLS(cfg *tls.Config) {
 // handler must drop the rest of its slice too. If the handshake fails the connection ends (RFC 6120 §5.4.3.2).
 func (c *Conn) StartTLS(cfg *tls.Config) { c.upgrade = cfg }
 
-// Pause, called in OnBytes or OnIdle, stops calls of OnBytes and OnIdle until Resume. Bytes that arrive stay in the
-// kernel, so the peer is slowed down too.
+// Pause, called in OnBytes or OnIdle and before anybody may call Resume, stops calls of both until then. Bytes that
+// arrive stay in the kernel, so the peer is slowed down too.
 func (c *Conn) Pause() { c.signals.Or(sigPaused) }
 
 // Resume ends a pause: the driver calls OnBytes(nil), then goes on with what arrived meanwhile. Without a pause it
@@ -183,10 +183,10 @@ func (c *Conn) RemoteAddr() netip.AddrPort {
 func (c *Conn) Serve(ctx context.Context, h Handler) (err error) {
 	c.handler = h
 	c.last = now()
-	c.metrics.opened()
+	c.shared.metrics.opened()
 	defer func() { err = c.finish() }()
-	stop := context.AfterFunc(ctx, func() { c.Abort(context.Cause(ctx)) })
-	defer stop()
+	c.shared.followers.join(ctx, c)
+	defer c.shared.followers.leave(ctx, c)
 	c.drive()
 	return nil // replaced by what finish says
 }

@@ -160,10 +160,10 @@ func TestPause(t *testing.T) {
 		var conn *Conn
 		calls := make(chan string, 100)
 		own.bytes = func(b []byte) error {
-			calls <- string(b)
 			if len(b) > 0 {
 				conn.Pause()
 			}
+			calls <- string(b)
 			return nil
 		}
 		_, c, _ := l.open(t, &Options{}, func(c *Conn) Handler { conn = c; return own })
@@ -292,6 +292,27 @@ func TestIdle(t *testing.T) {
 		c.Close()
 		if err := own.end(t); err != io.EOF {
 			t.Errorf("OnClose heard %v, want EOF", err)
+		}
+	})
+}
+
+// TestNotIdle goes on for longer than the time allowed in silence.
+func TestNotIdle(t *testing.T) {
+	each(t, func(t *testing.T, l layer) {
+		own := &idler{newOwner(), make(chan struct{}, 100)}
+		const d = 100 * time.Millisecond
+		_, c, _ := l.open(t, &Options{}, func(c *Conn) Handler { c.SetIdle(d); own.echo(c); return own })
+		var longest time.Duration
+		last := time.Now()
+		for start := last; last.Sub(start) < 5*d/2; {
+			c.Write([]byte("x"))
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			longest, last = max(longest, time.Since(last)), time.Now()
+		}
+		if n := len(own.idle); n > 0 && longest < d/2 { // else this test itself was held up
+			t.Errorf("idle %d times", n)
 		}
 	})
 }

@@ -56,7 +56,7 @@ func (c *Conn) turn() {
 		c.lost(err)
 	case len(b) > 0:
 		c.last = now()
-		c.metrics.received(len(b))
+		c.shared.metrics.received(len(b))
 		c.deliver(b)
 		if c.streak++; c.streak%fairReads == 0 {
 			runtime.Gosched()
@@ -83,9 +83,6 @@ func (c *Conn) read() ([]byte, error) {
 			return nil, err
 		}
 		c.rearm()
-		if c.signals.Load()&^sigPaused != 0 {
-			return nil, nil
-		}
 	}
 }
 
@@ -97,6 +94,9 @@ func (c *Conn) readable(fd uintptr) bool {
 	case s&(sigAborted|sigClosing|sigResumed) != 0:
 		return true
 	case s&sigPaused != 0:
+		if c.secured == nil || len(c.secured.staged) == 0 {
+			c.freeInput()
+		}
 		return false
 	}
 	if c.in == nil {
@@ -105,7 +105,7 @@ func (c *Conn) readable(fd uintptr) bool {
 	n, err := readFD(fd, c.in[:])
 	switch {
 	case n > 0:
-		c.got = n
+		c.got = int32(n)
 		c.idleDue = false
 	case err == nil:
 		c.readErr = io.EOF
@@ -128,8 +128,8 @@ func (c *Conn) freeInput() {
 	}
 }
 
-// rearm sets the deadline of the next wait: when the connection will have been idle, or never. What else a deadline
-// that has passed may have meant, the driver sees from the signals, which it looks at after this.
+// rearm sets the deadline of the next wait: when the connection will have been idle, or never. A deadline that has
+// passed may also have been a wake; readable, which comes next, sees what it was for.
 func (c *Conn) rearm() {
 	c.idleSet, c.idleDue = false, false
 	var at time.Time

@@ -58,41 +58,39 @@ func TestRelease(t *testing.T) {
 		t.Skip(tlsFields.err)
 	}
 	noLeaks(t)
-	own, waits := newOwner(), make(chan struct{})
+	own, waits := newOwner(), make(chan [2]int) // bytes left over, size of their buffer
 	var conn *Conn
-	var left, capacity int
 	own.flush = func() {
 		rawInput, input, hand := tlsFields.of(conn.secured.conn)
 		if input.Size() != 0 || hand.Cap() != 0 {
 			t.Errorf("kept: input %d, hand %d", input.Size(), hand.Cap())
 		}
-		left, capacity = rawInput.Len(), rawInput.Cap()
+		left := rawInput.Len()
 		if lent := conn.secured.lent != nil; lent != (left > rawKept) {
 			t.Errorf("%d bytes left over, buffer lent: %v", left, lent)
 		}
-		waits <- struct{}{}
+		waits <- [2]int{left, rawInput.Cap()}
 	}
 	_, f, _ := forge(t, &Options{}, func(c *Conn) Handler { conn = c; return own })
 	<-waits // after the handshake
 	for i, size := range []int{1, 1000, 5000, 16 << 10, 16<<10 - 1, 100} {
-		record := f.record(applicationData, make([]byte, size))
+		record, held := f.record(applicationData, make([]byte, size)), [2]int{}
 		for _, part := range [][]byte{record[:3], record[3 : len(record)-1], record[len(record)-1:]} {
 			for len(part) > 0 { // as much as one read takes
 				n := min(len(part), 8<<10)
 				f.nc.Write(part[:n])
 				part = part[n:]
-				<-waits
+				held = <-waits
 			}
 		}
-		if left != 0 || capacity != 0 {
-			t.Errorf("record %d: %d bytes left over, buffer of %d", i, left, capacity)
+		if held != [2]int{} {
+			t.Errorf("record %d: %d bytes left over, buffer of %d", i, held[0], held[1])
 		}
 	}
 	record := f.record(applicationData, make([]byte, 100))
 	f.nc.Write(record[:1])
-	<-waits
-	if left != 1 || capacity > 64 {
-		t.Errorf("%d bytes left over, buffer of %d", left, capacity)
+	if held := <-waits; held[0] != 1 || held[1] > 64 {
+		t.Errorf("%d bytes left over, buffer of %d", held[0], held[1])
 	}
 	go func() {
 		for range waits {

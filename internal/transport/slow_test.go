@@ -88,19 +88,27 @@ func TestStuckFull(t *testing.T) {
 		if slowest > time.Second {
 			t.Errorf("a sender waited for %v", slowest)
 		}
-		for _, c := range conns {
-			c.mu.Lock()
-			held := c.inflight + c.pending.size()
-			c.mu.Unlock()
-			if held > o.MaxPending {
-				t.Errorf("%d bytes pending", held)
+		blocked := func() (n int) {
+			for _, c := range conns {
+				c.mu.Lock()
+				held, flushing := c.inflight+c.pending.size(), c.flushing
+				c.mu.Unlock()
+				if held > o.MaxPending || held > 0 && !flushing {
+					t.Errorf("%d bytes pending, somebody flushing: %v", held, flushing)
+				}
+				if flushing { // the kernel may have taken all from some meanwhile
+					n++
+				}
 			}
+			return n
 		}
-		if grown, most := heap()-before, stuckPeers*o.MaxPending*5/2+1<<20; grown > most { // append doubles
+		until(t, "stuck connections are counted as blocked", func() bool {
+			n := blocked()
+			return n > stuckPeers/2 && value(t, o.Metrics.writers) == float64(n)
+		})
+		// One buffer is being written, one filled, and append makes them up to twice as large as what is in them.
+		if grown, most := heap()-before, stuckPeers*o.MaxPending*4; grown > most {
 			t.Errorf("the heap has grown by %d bytes, more than %d", grown, most)
-		}
-		if n := value(t, o.Metrics.writers); n < stuckPeers {
-			t.Errorf("%v connections counted as blocked", n)
 		}
 		for i, c := range conns {
 			c.Abort(ErrFull)
@@ -155,11 +163,11 @@ func TestStuckTimeout(t *testing.T) {
 // TestSlowReader reads little by little, for longer in all than the time allowed without progress.
 func TestSlowReader(t *testing.T) {
 	each(t, func(t *testing.T, l layer) {
-		o := &Options{MaxPending: 32 << 20, WriteTimeout: 500 * time.Millisecond}
+		o := &Options{MaxPending: 32 << 20, WriteTimeout: 400 * time.Millisecond}
 		own := newOwner()
-		conn, c, raw := l.open(t, o, func(c *Conn) Handler { c.nc.SetWriteBuffer(8 << 10); return own })
-		raw.SetReadBuffer(8 << 10)
-		const size = 1 << 20
+		conn, c, raw := l.open(t, o, func(c *Conn) Handler { c.nc.SetWriteBuffer(64 << 10); return own })
+		raw.SetReadBuffer(256 << 10)
+		const size = 8 << 20
 		conn.Append(make([]byte, size))
 		conn.Flush()
 		tick := time.NewTicker(15 * time.Millisecond)
@@ -171,10 +179,14 @@ func TestSlowReader(t *testing.T) {
 				t.Fatalf("after %d bytes: %v", n, err)
 			}
 		}
-		conn.Append([]byte("done")) // the deadline of the write that waited is gone
-		conn.Flush()
-		if _, err := io.ReadFull(c, buf[:4]); err != nil || string(buf[:4]) != "done" {
-			t.Errorf("%q, %v", buf[:4], err)
+		for start := time.Now(); time.Since(start) < 2*o.WriteTimeout; { // the deadline of the write that waited is gone
+			if _, err := conn.Append([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			conn.Flush()
+			if _, err := io.ReadFull(c, buf[:1]); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }

@@ -42,14 +42,14 @@ func (c *Conn) secure() {
 	c.hold()
 	s := &secured{c: c}
 	s.conn = tls.Server(s, cfg)
-	c.nc.SetDeadline(time.Now().Add(c.limits.handshakeTimeout))
+	c.nc.SetDeadline(time.Now().Add(c.shared.handshakeTimeout))
 	if c.signals.Load()&(sigAborted|sigClosing) != 0 { // looked at after the deadline: whoever sets them later wakes us
 		return
 	}
 	done := make(chan error, 1)
 	go func() { done <- s.handshake() }() // its stack grows to 16 KiB, and must not be the driver's
 	err := <-done
-	c.metrics.shook(err == nil)
+	c.shared.metrics.shook(err == nil)
 	if err != nil {
 		c.peerGone = true // RFC 6120 §5.4.3.2: nothing more is said
 		c.Close(fmt.Errorf("TLS handshake: %w", err))
@@ -92,9 +92,9 @@ func (s *secured) handshake() error {
 func (s *secured) compute(on bool) {
 	switch {
 	case on && !s.slot:
-		s.c.limits.slots <- struct{}{}
+		s.c.shared.slots <- struct{}{}
 	case !on && s.slot:
-		<-s.c.limits.slots
+		<-s.c.shared.slots
 	}
 	s.slot = on
 }
@@ -150,7 +150,7 @@ func (s *secured) Read(p []byte) (int, error) {
 	if !s.established {
 		s.compute(false)
 		n, err := s.c.nc.Read(p)
-		s.c.metrics.received(n)
+		s.c.shared.metrics.received(n)
 		s.compute(true)
 		return n, err
 	}
@@ -172,11 +172,11 @@ func (s *secured) Write(p []byte) (int, error) {
 	if !s.established {
 		s.compute(false)
 		n, err := c.nc.Write(p)
-		c.metrics.sent(n)
+		c.shared.metrics.sent(n)
 		return n, err
 	}
 	c.mu.Lock()
-	full := c.cipher.size()+len(p) > c.limits.maxPending+c.limits.maxPending/4+outKept
+	full := c.cipher.size()+len(p) > c.shared.maxPending+c.shared.maxPending/4+outKept
 	if !full {
 		c.cipher = c.cipher.add(p)
 	}

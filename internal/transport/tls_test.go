@@ -286,6 +286,60 @@ func TestForgedRecords(t *testing.T) {
 	}
 }
 
+// TestKeyUpdateAnswer asks for new keys when there is nothing else to send.
+func TestKeyUpdateAnswer(t *testing.T) {
+	noLeaks(t)
+	own := newOwner()
+	_, f, c := forge(t, &Options{}, func(c *Conn) Handler {
+		own.echo(c)
+		echo := own.bytes
+		own.bytes = func(b []byte) error { defer c.Flush(); return echo(b) }
+		own.flush = nil // or it would flush the answer too
+		return own
+	})
+	got := make([]byte, 100)
+	f.nc.Write(f.record(applicationData, []byte("x")))
+	if _, err := c.Read(got); err != nil { // and the session ticket before it
+		t.Fatal(err)
+	}
+	f.nc.Write(f.update(1))
+	if n, err := f.nc.Read(got); err != nil || n == 0 || got[0] != applicationData {
+		t.Errorf("%x, %v", got[:n], err)
+	}
+}
+
+// TestPauseWithinRecord pauses when the handler has got the first part of a record.
+func TestPauseWithinRecord(t *testing.T) {
+	noLeaks(t)
+	own := newOwner()
+	var got []byte
+	_, f, _ := forge(t, &Options{}, func(c *Conn) Handler {
+		own.bytes = func(b []byte) error {
+			got = append(got, b...)
+			if len(b) > 0 {
+				c.Pause()
+				go c.Resume()
+			}
+			return nil
+		}
+		return own
+	})
+	var sent, wire []byte
+	for i := range 20 {
+		data := bytes.Repeat([]byte{byte(i)}, 15000+i)
+		sent = append(sent, data...)
+		wire = append(wire, f.record(applicationData, data)...)
+	}
+	f.nc.Write(wire)
+	f.nc.CloseWrite()
+	if err := own.end(t); err != io.EOF {
+		t.Errorf("OnClose heard %v, want EOF", err)
+	}
+	if !bytes.Equal(got, sent) {
+		t.Errorf("%d bytes arrived of %d, or others", len(got), len(sent))
+	}
+}
+
 // TestKeyUpdateFlood asks for new keys again and again without reading the answers: memory stays bounded.
 func TestKeyUpdateFlood(t *testing.T) {
 	noLeaks(t)

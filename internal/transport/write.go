@@ -20,7 +20,7 @@ func (c *Conn) Append(b []byte) (needFlush bool, err error) {
 	switch {
 	case c.signals.Load()&(sigAborted|sigClosing|sigBroken) != 0:
 		return false, ErrClosed
-	case c.inflight+c.pending.size()+len(b) > c.limits.maxPending:
+	case c.inflight+c.pending.size()+len(b) > c.shared.maxPending:
 		return false, ErrFull
 	}
 	needFlush = c.pending == nil && !c.flushing
@@ -102,17 +102,17 @@ func (c *Conn) push() bool {
 
 // pump is the borrowed goroutine: it writes until nothing is left, waiting for the peer to read.
 func (c *Conn) pump() {
-	c.metrics.blocked(1)
-	defer c.metrics.blocked(-1)
+	c.shared.metrics.blocked(1)
+	defer c.shared.metrics.blocked(-1)
 	for {
 		for c.out != nil {
-			c.nc.SetWriteDeadline(time.Now().Add(c.limits.writeTimeout))
+			c.nc.SetWriteDeadline(time.Now().Add(c.shared.writeTimeout))
 			if c.signals.Load()&sigAborted != 0 { // set before the deadline of Abort, which may just have been overwritten
 				c.freeOutput()
 				break
 			}
 			c.patient = true
-			if err := c.write(); errors.Is(err, os.ErrDeadlineExceeded) {
+			if !c.write() {
 				c.Abort(ErrWriteTimeout)
 				c.freeOutput()
 			}
@@ -125,30 +125,27 @@ func (c *Conn) pump() {
 	}
 }
 
-// write makes one attempt to write out, a patient one waits until it has made progress. When out is done with, for
-// better or worse, it is nil.
-func (c *Conn) write() error {
+// write makes one attempt to write out; a patient one waits until it has made progress, and returns false when that
+// took too long. When out is done with, for better or worse, it is nil.
+func (c *Conn) write() bool {
 	before := c.written
 	err := c.raw.Write(c.writeFn)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
+		return false
 	}
-	if err == nil {
-		err, c.outErr = c.outErr, nil
-	}
-	c.metrics.sent(c.written - before)
-	switch {
-	case err != nil:
-		c.freeOutput()
+	c.shared.metrics.sent(c.written - before)
+	if err != nil { // not even tried
+		c.failed = true
 		c.breakOutput(err)
-	case c.written == len(c.out.b):
-		c.freeOutput()
-	default:
-		c.mu.Lock()
-		c.inflight = min(c.inflight, len(c.out.b)-c.written)
-		c.mu.Unlock()
 	}
-	return err
+	if c.failed || c.written == len(c.out.b) {
+		c.freeOutput()
+		return true
+	}
+	c.mu.Lock()
+	c.inflight = min(c.inflight, len(c.out.b)-c.written)
+	c.mu.Unlock()
+	return true
 }
 
 // writable writes until all is written or the kernel takes no more; false lets the caller wait until it does.
@@ -163,7 +160,8 @@ func (c *Conn) writable(fd uintptr) bool {
 		case err == syscall.EAGAIN:
 			return progress || !c.patient
 		default:
-			c.outErr = os.NewSyscallError("write", err)
+			c.failed = true
+			c.breakOutput(os.NewSyscallError("write", err))
 			return true
 		}
 	}

@@ -22,7 +22,7 @@
 //	raw NAME             connects, and sends nothing; "raw NAME tls" speaks TLS at once
 //	friends NAME NAME    makes two clients see each other's presence, and forgets what they got meanwhile
 //	NAME > TEXT          sends; \n, \r, \t, \\ and \xFF stand for bytes
-//	NAME < XML           waits for what matches; what else has come stays unread
+//	NAME < XML           waits for what matches; what else has come stays unread, save what came before it to a raw client
 //	NAME < first XML     the same, of what is unread it must be the first
 //	NAME < exactly XML   the same, without children or text that are not written
 //	NAME < no XML        nothing that is unread matches
@@ -60,8 +60,7 @@ import (
 	"github.com/starling-im/starling/internal/hook"
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/server"
-	"github.com/starling-im/starling/internal/store"
-	"github.com/starling-im/starling/internal/store/storetest"
+	"github.com/starling-im/starling/internal/session"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 )
 
@@ -69,20 +68,22 @@ import (
 const Password = "secret"
 
 // patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+const patience = 15 * time.Second
 
 // Options are how a server for a test differs from others.
 type Options struct {
-	Set      []string // settings "key=value", over those that every server for tests has
-	Postgres bool     // on PostgreSQL; the test is skipped where there is none
+	// Set are settings "key=value", over those that every server for tests has. The database is SQLite unless
+	// database.url says otherwise, for which storetest.URL has an empty one.
+	Set []string
 }
 
 // Server is a server that runs in this process, on loopback ports and a data folder of its own.
 type Server struct {
 	*server.Server
+	halt sync.Once
 
 	mu    sync.Mutex // guards ended
-	ended map[jid.JID]chan struct{}
+	ended map[*session.Session]chan struct{}
 }
 
 // Start runs a server until the test ends. It serves a.test and b.test, logs to the test, and may be sent anything at
@@ -93,9 +94,6 @@ func Start(t testing.TB, o Options) *Server {
 		"data=" + t.TempDir(), "domains=a.test,b.test", "auth.iterations=4096", "limits.rate_bytes=0",
 		"listen.c2s=127.0.0.1:0", "listen.tls=127.0.0.1:0", "listen.https=", "listen.admin=",
 	}
-	if o.Postgres {
-		set = append(set, "database.url="+storetest.URL(t, store.Postgres))
-	}
 	cfg, err := config.Load(config.Sources{Set: append(set, o.Set...)}, server.Sections()...)
 	if err != nil {
 		t.Fatal(err)
@@ -105,17 +103,11 @@ func Start(t testing.TB, o Options) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Server: node, ended: map[jid.JID]chan struct{}{}}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := node.Stop(ctx); err != nil {
-			t.Errorf("stop the server: %v", err)
-		}
-	})
+	s := &Server{Server: node, ended: map[*session.Session]chan struct{}{}}
+	t.Cleanup(func() { s.Halt(t) })
 	// Copy is the last stage: whatever the features do about the end is done.
 	node.Core().Hooks.Ended.Add("xmpptest", hook.Copy, func(_ context.Context, e *module.Passage) error {
-		s.sessionEnded(e.Session.JID)
+		s.sessionEnded(e.Session)
 		return nil
 	})
 	if err := node.Start(t.Context()); err != nil {
@@ -124,23 +116,40 @@ func Start(t testing.TB, o Options) *Server {
 	return s
 }
 
-func (s *Server) sessionEnded(full jid.JID) {
+// Halt stops the server before the end of the test. It may be called again.
+func (s *Server) Halt(t testing.TB) {
+	t.Helper()
+	s.halt.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := s.Stop(ctx); err != nil {
+			t.Errorf("stop the server: %v", err)
+		}
+	})
+}
+
+func (s *Server) sessionEnded(ss *session.Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if done, ok := s.ended[full]; ok {
+	if done, ok := s.ended[ss]; ok {
 		close(done)
-		delete(s.ended, full)
+		delete(s.ended, ss)
 	}
 }
 
-// Ended returns a channel that is closed when the next end of a session of that full JID has been handled.
+// Ended returns a channel that is closed when the end of the session that a full JID has now has been handled.
 func (s *Server) Ended(full jid.JID) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	done, ok := s.ended[full]
-	if !ok {
-		done = make(chan struct{})
-		s.ended[full] = done
+	ss := s.Core().Sessions.Find(full)
+	if done, ok := s.ended[ss]; ok {
+		return done
+	}
+	done := make(chan struct{})
+	if ss == nil {
+		close(done)
+	} else {
+		s.ended[ss] = done
 	}
 	return done
 }

@@ -13,56 +13,70 @@ import time
 from profanity import Profanity
 from server import Running, Starling
 from slix import Slix
+from smack.suite import Smack
 from story import pair
 from xmppjs import XmppJS
 
 HERE = pathlib.Path(__file__).parent
 FAILURES = HERE / ".cache" / "failures"
-LIMIT = 240.0  # seconds a whole scenario may take
+
+
+class Story:
+    """Two clients that play the story over one transport."""
+
+    limit = 240.0  # seconds
+
+    def __init__(self, tls, *kinds):
+        self.tls, self.kinds = tls, kinds
+
+    async def play(self, server, cast, options):
+        suffix = os.urandom(3).hex()  # a server that stays keeps its accounts
+        cast.extend(kind(server, self.tls, f"{who}{suffix}", f"{who} sesame")
+                    for who, kind in zip(("romeo", "juliet"), self.kinds))
+        await pair(*cast)
+
 
 PAIRS = [(Slix, Slix), (XmppJS, XmppJS), (Slix, XmppJS), (Slix, Profanity), (XmppJS, Profanity)]
-SCENARIOS = {f"{tls} {a.kind}-{b.kind}": (tls, a, b) for tls in ("starttls", "direct") for a, b in PAIRS}
+SCENARIOS = {f"{tls} {a.kind}-{b.kind}": Story(tls, a, b) for tls in ("starttls", "direct") for a, b in PAIRS}
+SCENARIOS["starttls smack"] = Smack()
 
 
 async def play(name, options):
     """Plays one scenario and returns None, or what went wrong."""
-    tls, *kinds = SCENARIOS[name]
+    scenario = SCENARIOS[name]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="starling-interop-"))
     server = Running(options.against, folder) if options.against else Starling(options.binary, folder)
-    clients, problems = [], []
-    suffix = os.urandom(3).hex()  # a server that stays keeps its accounts
+    cast, problems = [], []
 
-    async def scenario():
+    async def act():
         await server.start()
-        clients.extend(kind(server, tls, f"{who}{suffix}", f"{who} sesame")
-                       for who, kind in zip(("romeo", "juliet"), kinds))
-        await pair(*clients)
+        await scenario.play(server, cast, options)
 
     try:
-        await asyncio.wait_for(scenario(), LIMIT)
+        await asyncio.wait_for(act(), scenario.limit)
     except asyncio.TimeoutError:
-        problems.append(f"not done after {LIMIT:.0f} s")
+        problems.append(f"not done after {scenario.limit:.0f} s")
     except Exception as err:
         problems.append(f"{type(err).__name__}: {err}")
     finally:
-        for stop in [client.close for client in clients] + [server.stop]:
+        for stop in [client.close for client in cast] + [server.stop]:
             try:
                 await stop()
             except Exception as err:
                 problems.append(f"{type(err).__name__}: {err}")
         if problems:
-            keep(name, folder, clients)
+            keep(name, folder, cast)
         shutil.rmtree(folder)
     return "\n  ".join(problems) or None
 
 
-def keep(name, folder, clients):
+def keep(name, folder, cast):
     """Saves server log, traffic and screens of a scenario that failed."""
     where = FAILURES / name.replace(" ", "-")
     where.mkdir(parents=True)
     for log in folder.glob("*.log"):
         shutil.copy(log, where)
-    for client in clients:
+    for client in cast:
         lines = [f"{time.strftime('%H:%M:%S', time.localtime(at))} {line}\n" for at, line in client.trace]
         (where / f"{client.name[:-6]}-{client.kind}.txt").write_text("".join(lines))
 
@@ -80,6 +94,8 @@ def parse():
     parser.add_argument("--against", nargs=2, type=address, metavar=("STARTTLS", "DIRECT"),
                         help="HOST:PORT of both listeners of a server that runs already, with domain "
                              "localhost and open registration, instead of starting one for each scenario")
+    parser.add_argument("--update", action="store_true", help="add what passes now to smack/passing.txt")
+    parser.add_argument("--notyet", action="store_true", help="let Smack try what smack/notyet.txt has, too")
     options = parser.parse_args()
     if options.against:
         options.against = dict(zip(("starttls", "direct"), options.against))

@@ -58,6 +58,7 @@ class Starling(Running):
                 self.binary, "serve", "--data", self.data, "--domain", self.domain,
                 "--listen-c2s", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--listen-https", "",
                 "--open-registration", "--set", "listen.admin=127.0.0.1:0",
+                "--set", "limits.auth_timeout=10m",  # Smack registers all its accounts on one stream
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             run = await asyncio.wait_for(self._ready(), START)

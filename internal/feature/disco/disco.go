@@ -4,10 +4,12 @@ package disco
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/starling-im/starling/internal/feature/roster"
 	"github.com/starling-im/starling/internal/module"
+	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 	"github.com/starling-im/starling/internal/xmpp/xml"
 )
@@ -28,13 +30,15 @@ var Module = module.Def[struct{}]{
 	Start: start,
 }
 
-type disco struct {
+// Disco answers for the server and its accounts.
+type Disco struct {
 	*module.Host
 	roster *roster.Roster
 }
 
 func start(h *module.Host, _ struct{}) error {
-	d := &disco{h, module.Use[*roster.Roster](h, "roster")}
+	d := &Disco{h, module.Use[*roster.Roster](h, "roster")}
+	h.Provide(d)
 	for _, t := range []module.Target{module.Server, module.Account} {
 		h.IQ(t, stanza.Get, NSInfo, "query", func(ctx context.Context, iq *stanza.Stanza) (xml.Element, error) {
 			return d.info(ctx, t, iq)
@@ -46,16 +50,45 @@ func start(h *module.Host, _ struct{}) error {
 	return nil
 }
 
-// info lists identities and features: XEP-0030 §3.1.
-func (d *disco) info(ctx context.Context, t module.Target, iq *stanza.Stanza) (xml.Element, error) {
+// info lists identities, features and forms: XEP-0030 §3.1, XEP-0128 §2.
+func (d *Disco) info(ctx context.Context, t module.Target, iq *stanza.Stanza) (xml.Element, error) {
 	if err := d.check(ctx, t, iq); err != nil {
 		return xml.None, err
 	}
-	q := xml.New(NSInfo, "query").With(identity(t))
-	for _, f := range d.features(t) {
-		q = q.With(xml.New(NSInfo, "feature", "var", f))
+	ask := iq.Payload()
+	e := &module.InfoEvent{Target: t, Asker: iq.From, Entity: entity(iq), Node: ask.Attr("node")}
+	if err := d.Info(ctx, e); err != nil {
+		return xml.None, err
 	}
-	return q, nil
+	if !e.Known { // XEP-0030 §3.2
+		return xml.None, stanza.Err(stanza.ItemNotFound, "no such node")
+	}
+	return Element(e), nil
+}
+
+// Element is the answer that an event stands for.
+func Element(e *module.InfoEvent) xml.Element {
+	q := xml.New(NSInfo, "query", "node", e.Node).With(e.Identities...)
+	for _, name := range e.Features {
+		f := xml.New(NSInfo, "feature", "var", name)
+		q.Nodes = append(q.Nodes, xml.Node{Element: &f})
+	}
+	return q.With(e.Forms...)
+}
+
+// Info completes e with what the features tell about the entity or node that it names.
+func (d *Disco) Info(ctx context.Context, e *module.InfoEvent) error {
+	if e.Node == "" {
+		e.Known = true
+		e.Identities = append(e.Identities, identity(e.Target))
+		for _, m := range d.Modules() {
+			e.Features = append(e.Features, m.Disco[e.Target]...)
+		}
+	}
+	err := d.Hooks.Info.Run(ctx, e)
+	slices.Sort(e.Features)
+	e.Features = slices.Compact(e.Features) // XEP-0030 §3.1: each once
+	return err
 }
 
 func identity(t module.Target) xml.Element {
@@ -65,39 +98,50 @@ func identity(t module.Target) xml.Element {
 	return xml.New(NSInfo, "identity", "category", "account", "type", "registered")
 }
 
-// features are what the running modules declare, sorted.
-func (d *disco) features(t module.Target) []string {
-	var all []string
-	for _, m := range d.Modules() {
-		all = append(all, m.Disco[t]...)
+// entity is who is asked: without 'to', the sender's account (RFC 6120 §10.3.3).
+func entity(iq *stanza.Stanza) jid.JID {
+	if iq.To.IsZero() {
+		return iq.From.Bare()
 	}
-	slices.Sort(all)
-	return slices.Compact(all)
+	return iq.To
 }
 
-// items lists what belongs to the server: XEP-0030 §4.1. Nothing does yet, and
-// accounts show no resources (XEP-0030 §8).
-func (d *disco) items(ctx context.Context, t module.Target, iq *stanza.Stanza) (xml.Element, error) {
-	if err := d.check(ctx, t, iq); err != nil {
+// items lists what belongs to the server: XEP-0030 §4.1. Accounts show no resources, and strangers get an empty list, as
+// for accounts that do not exist (XEP-0030 §8).
+func (d *Disco) items(ctx context.Context, t module.Target, iq *stanza.Stanza) (xml.Element, error) {
+	switch err := d.check(ctx, t, iq); {
+	case errors.Is(err, errStranger):
+		return xml.New(NSItems, "query"), nil
+	case err != nil:
 		return xml.None, err
 	}
-	return xml.New(NSItems, "query"), nil
+	ask := iq.Payload()
+	e := &module.ItemsEvent{Target: t, Asker: iq.From, Entity: entity(iq), Node: ask.Attr("node")}
+	e.Known = e.Node == ""
+	if err := d.Hooks.Items.Run(ctx, e); err != nil {
+		return xml.None, err
+	}
+	if !e.Known { // XEP-0030 §4.2
+		return xml.None, stanza.Err(stanza.ItemNotFound, "no such node")
+	}
+	return xml.New(NSItems, "query", "node", e.Node).With(e.Items...), nil
 }
 
-// check refuses unknown nodes, and tells strangers nothing about an account.
-func (d *disco) check(ctx context.Context, t module.Target, iq *stanza.Stanza) error {
-	ask := iq.Payload()
-	if owner := iq.To; t == module.Account && !owner.IsZero() && owner != iq.From.Bare() {
-		item, err := d.roster.Lookup(ctx, owner, iq.From.Bare())
-		if err != nil {
-			return err
-		}
-		if !item.From { // XEP-0030 §8
-			return stanza.Err(stanza.ServiceUnavailable, "")
-		}
+// check tells strangers nothing about an account: XEP-0030 §8.
+func (d *Disco) check(ctx context.Context, t module.Target, iq *stanza.Stanza) error {
+	owner := iq.To
+	if t != module.Account || owner.IsZero() || owner == iq.From.Bare() {
+		return nil
 	}
-	if ask.Attr("node") != "" { // XEP-0030 §3.2
-		return stanza.Err(stanza.ItemNotFound, "no such node")
+	item, err := d.roster.Lookup(ctx, owner, iq.From.Bare())
+	if err != nil {
+		return err
+	}
+	if !item.From {
+		return errStranger
 	}
 	return nil
 }
+
+// errStranger is for those who do not see the presence of the account that they ask about.
+var errStranger = stanza.Err(stanza.ServiceUnavailable, "")

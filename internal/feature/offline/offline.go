@@ -64,9 +64,24 @@ func start(h *module.Host, cfg Config) error {
 		sent: prometheus.NewCounter(prometheus.CounterOpts{Name: "starling_offline_delivered_total", Help: "Kept messages that were delivered."}),
 	}
 	h.Metrics.MustRegister(o.kept, o.sent)
+	h.Hooks.ToAccount.Add(h.Name, hook.Amend, o.unstamp)
 	h.Hooks.Undelivered.Add(h.Name, hook.Record, o.keep)
 	h.Hooks.Reachable.Add(h.Name, hook.Copy, o.reachable)
 	h.Hooks.Deleted.Add(h.Name, hook.Record, o.deleted)
+	return nil
+}
+
+// unstamp takes off what claims to be a stamp of this server (XEP-0203 §5).
+func (o *offline) unstamp(_ context.Context, e *module.Passage) error {
+	if !e.Stanza.Has(nsDelay, "delay") {
+		return nil
+	}
+	all, i := e.Stanza.Elements(), -1
+	e.Stanza = e.Stanza.Without(func(stanza.Child) bool {
+		i++
+		from, err := jid.Parse(all[i].Attr("from"))
+		return all[i].Space == nsDelay && err == nil && from.IsHost() && o.Local(from)
+	})
 	return nil
 }
 
@@ -160,6 +175,9 @@ func (o *offline) deliver(ctx context.Context, s *session.Session) error {
 			if !o.Router.Deliver(ctx, s, st) {
 				return nil // the session is gone: the next one gets them all
 			}
+		}
+		if f := session.FlowOf(ctx); f != nil {
+			f.Flush() // on their way before they are forgotten
 		}
 		o.sent.Add(float64(len(waiting)))
 		return o.forget(ctx, s.Bare, last)

@@ -4,6 +4,7 @@ package presence
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,7 +112,7 @@ func (p *presence) broadcast(ctx context.Context, s *session.Session, st *stanza
 	p.toOwn(ctx, s, st)
 	for i := range contacts.Items {
 		item := &contacts.Items[i]
-		if item.From && p.listens(item.Contact) {
+		if item.From && p.listens(item.Contact) && p.shares(ctx, s.Bare, item.Contact) {
 			p.Router.Route(ctx, st.WithTo(item.Contact))
 		}
 	}
@@ -133,6 +134,18 @@ func (p *presence) listens(contact jid.JID) bool {
 	return !p.Local(contact) || contact.Local() == "" || len(p.Sessions.Account(contact)) > 0
 }
 
+// shares tells whether an account shows itself to a contact who may see it.
+func (p *presence) shares(ctx context.Context, owner, contact jid.JID) bool {
+	if p.Hooks.Share.Empty() {
+		return true
+	}
+	err := p.Hooks.Share.Run(ctx, &module.ShareEvent{Owner: owner, Contact: contact})
+	if err != nil && !errors.Is(err, hook.ErrHandled) {
+		p.Log.Error("not found out whether an account hides from a contact", "owner", owner.String(), "contact", contact.String(), "err", err)
+	}
+	return err == nil
+}
+
 // greet sends a newly available resource what it has missed: the presence of the
 // account's other resources and of contacts, and requests that wait for an answer.
 func (p *presence) greet(ctx context.Context, s *session.Session, contacts *roster.List) {
@@ -143,12 +156,14 @@ func (p *presence) greet(ctx context.Context, s *session.Session, contacts *rost
 	}
 	for i := range contacts.Items {
 		item := &contacts.Items[i]
-		if item.To {
+		if item.To && p.shares(ctx, s.Bare, item.Contact) {
 			p.ask(ctx, s, item.Contact)
 		}
 	}
 	for i := range contacts.Items {
-		p.remind(ctx, s, &contacts.Items[i])
+		if item := &contacts.Items[i]; item.Request != "" && p.shares(ctx, s.Bare, item.Contact) {
+			p.remind(ctx, s, item)
+		}
 	}
 }
 
@@ -168,7 +183,7 @@ func (p *presence) ask(ctx context.Context, s *session.Session, contact jid.JID)
 		p.Log.Error("presence of a contact not found out", "contact", contact.String(), "err", err)
 		return
 	}
-	if !item.From {
+	if !item.From || !p.shares(ctx, contact, s.Bare) {
 		return
 	}
 	for _, other := range sessions {
@@ -180,9 +195,6 @@ func (p *presence) ask(ctx context.Context, s *session.Session, contact jid.JID)
 
 // remind delivers a stored subscription request once more: RFC 6121 §3.1.3 rule 4.
 func (p *presence) remind(ctx context.Context, s *session.Session, item *roster.Item) {
-	if item.Request == "" {
-		return
-	}
 	st, err := stanza.Decode(item.Request)
 	if err != nil {
 		p.Log.Error("stored subscription request is broken", "owner", s.Bare.String(), "contact", item.Contact.String(), "err", err)
@@ -198,15 +210,19 @@ func (p *presence) unavailable(ctx context.Context, s *session.Session, st *stan
 		was = *state
 		state.Presence, state.Priority, state.Directed = nil, 0, nil
 	})
+	told := func(jid.JID) bool { return false }
 	if was.Available() {
 		contacts, err := p.roster.List(ctx, s.Bare)
 		if err != nil {
 			return err
 		}
 		p.broadcast(ctx, s, st, contacts)
+		told = func(to jid.JID) bool { return to.Bare() == s.Bare || contacts.Item(to.Bare()).From }
 	}
 	for _, to := range was.Directed {
-		p.Router.Route(ctx, st.WithTo(to))
+		if !told(to) { // RFC 6121 §4.6.1: subscriptions take precedence
+			p.Router.Route(ctx, st.WithTo(to))
+		}
 	}
 	return nil
 }

@@ -25,18 +25,14 @@ func newQuota(max int, window time.Duration, now func() time.Time) *quota {
 	return &quota{max: max, window: window, now: now, recent: map[netip.Prefix][]time.Time{}}
 }
 
-// left tells whether another account may be made from an address.
-func (q *quota) left(a netip.Addr) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.forget(account.Network(a))) < q.max
-}
-
-// spend counts an account.
-func (q *quota) spend(a netip.Addr) {
+// spend counts an account that is made from an address; false when there are enough.
+func (q *quota) spend(a netip.Addr) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	p := account.Network(a)
+	if len(q.forget(p)) >= q.max {
+		return false
+	}
 	if len(q.recent) >= maxNetworks {
 		for other := range q.recent {
 			q.forget(other)
@@ -44,6 +40,19 @@ func (q *quota) spend(a netip.Addr) {
 	}
 	if len(q.recent) < maxNetworks {
 		q.recent[p] = append(q.forget(p), q.now())
+	}
+	return true
+}
+
+// refund takes back the last one, which was not made after all.
+func (q *quota) refund(a netip.Addr) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := account.Network(a)
+	if all := q.recent[p]; len(all) > 1 {
+		q.recent[p] = all[:len(all)-1]
+	} else {
+		delete(q.recent, p)
 	}
 }
 

@@ -84,23 +84,25 @@ func (r *registration) register(ctx context.Context, who module.Stranger, iq *st
 	if err != nil {
 		return xml.None, stanza.Err(stanza.NotAcceptable, "not a valid user name").Because(err)
 	}
-	if !r.allowed(who.Addr) {
+	if !r.spend(who.Addr) {
 		return xml.None, stanza.Err(stanza.ResourceConstraint, "too many accounts were made from this address; try again in an hour")
 	}
-	switch err := r.Accounts.Create(ctx, bare, password); {
+	if err = r.Accounts.Create(ctx, bare, password); err != nil {
+		r.quota.refund(who.Addr)
+	}
+	switch {
 	case errors.Is(err, account.ErrExists), errors.Is(err, account.ErrTombstone):
 		return xml.None, stanza.Err(stanza.Conflict, "this name is taken").Because(err)
 	case errors.Is(err, sasl.ErrPassword):
 		return xml.None, stanza.Err(stanza.NotAcceptable, "this password cannot be used").Because(err)
-	case err != nil:
-		return xml.None, err
 	}
-	r.quota.spend(who.Addr)
-	return xml.None, nil
+	return xml.None, err
 }
 
-func (r *registration) allowed(a netip.Addr) bool {
-	return r.cfg.FreeLoopback && a.IsLoopback() || r.quota.left(a)
+// spend counts an account before it is made, since many may be made at once; false when
+// the address has had its share.
+func (r *registration) spend(a netip.Addr) bool {
+	return r.cfg.FreeLoopback && a.IsLoopback() || r.quota.spend(a)
 }
 
 // show tells a user that the account exists: XEP-0077 §3.1, example 4.

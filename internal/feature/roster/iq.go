@@ -35,13 +35,18 @@ func (r *Roster) get(ctx context.Context, iq *stanza.Stanza) (xml.Element, error
 	if known, given := ask.Lookup("ver"); given && known == version {
 		return xml.None, nil // RFC 6121 §2.6.3: an empty result, the client's copy is current
 	}
-	q := xml.New(NS, "query", "ver", version)
+	return l.Element(), nil
+}
+
+// Element is the roster as clients see it (RFC 6121 §2.1.4).
+func (l *List) Element() xml.Element {
+	q := xml.New(NS, "query", "ver", strconv.FormatInt(l.Version, 10))
 	for i := range l.Items {
 		if l.Items[i].Listed {
 			q.Nodes = append(q.Nodes, node(l.Items[i].element()))
 		}
 	}
-	return q, nil
+	return q
 }
 
 func node(e xml.Element) xml.Node { return xml.Node{Element: &e} }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"embed"
 
+	"github.com/starling-im/starling/internal/cache"
 	"github.com/starling-im/starling/internal/hook"
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/serial"
@@ -16,6 +17,9 @@ import (
 
 // NS is the namespace of rosters (RFC 6121 §2.1).
 const NS = "jabber:iq:roster"
+
+// cacheSize is how many rosters are kept in memory.
+const cacheSize = 20_000
 
 //go:embed schema
 var schema embed.FS
@@ -47,7 +51,7 @@ type Roster struct {
 
 	host  *module.Host
 	cfg   Config
-	cache *cache
+	cache *cache.Cache[*List]
 	turns serial.Keys[jid.JID] // by owner: changes, their pushes, and what must not fall between
 }
 
@@ -58,10 +62,11 @@ type Removal struct {
 }
 
 func start(h *module.Host, cfg Config) error {
-	r := &Roster{host: h, cfg: cfg, cache: newCache(h.Metrics)}
+	r := &Roster{host: h, cfg: cfg, cache: cache.New[*List]("roster", "Rosters", cacheSize, h.Metrics)}
 	h.Provide(r)
 	h.IQ(module.Account, stanza.Get, NS, "query", r.get)
 	h.IQ(module.Account, stanza.Set, NS, "query", r.set)
+	h.Hooks.Gate.Add(h.Name, hook.Check, noPush)
 	h.Hooks.Features.Add(h.Name, hook.Amend, func(_ context.Context, e *module.FeatureEvent) error {
 		if e.Authenticated {
 			e.Add = append(e.Add,
@@ -74,9 +79,18 @@ func start(h *module.Host, cfg Config) error {
 	return nil
 }
 
+// noPush keeps others from sending what a careless client could take for a push of its
+// own roster (RFC 6121 §2.1.6).
+func noPush(_ context.Context, e *module.Passage) error {
+	if e.Stanza.Type == stanza.Set && e.Stanza.HasSpace(NS) {
+		return stanza.Err(stanza.ServiceUnavailable, "")
+	}
+	return nil
+}
+
 // List is the roster of an account, from memory when it was read lately. It must not be changed.
 func (r *Roster) List(ctx context.Context, owner jid.JID) (*List, error) {
-	return r.cache.load(ctx, owner, r.read)
+	return r.cache.Load(ctx, owner, r.read)
 }
 
 // Lookup is the item of one contact; the zero Item when there is none.

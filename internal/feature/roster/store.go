@@ -97,7 +97,7 @@ func (r *Roster) write(ctx context.Context, owner, contact jid.JID, change func(
 	if err != nil {
 		return nil, false, fmt.Errorf("change roster of %s: %w", owner, err)
 	}
-	r.cache.put(owner, l)
+	r.cache.Put(owner, l)
 	return l, changed, nil
 }
 
@@ -160,7 +160,7 @@ func (r *Roster) forget(ctx context.Context, owner jid.JID) error {
 			_, err := tx.Exec(`DELETE FROM roster WHERE owner = $1`, owner.String())
 			return err
 		})
-		r.cache.drop(owner)
+		r.cache.Drop(owner)
 		return err
 	})
 }

@@ -63,16 +63,20 @@ func (s *Stanza) Without(drop func(Child) bool) *Stanza {
 
 // head is a copy without content.
 func (s *Stanza) head() *Stanza {
-	return &Stanza{Kind: s.Kind, Type: s.Type, ID: s.ID, Lang: s.Lang, From: s.From, To: s.To, extra: s.extra}
+	c := &Stanza{Kind: s.Kind, Type: s.Type, ID: s.ID, Lang: s.Lang, From: s.From, To: s.To}
+	if s.more != nil && s.more.attrs != "" {
+		c.more = &more{attrs: s.more.attrs}
+	}
+	return c
 }
 
 // rehead renders c with the content of s, whose children keep their places
 // but for the difference in the length of the heads.
 func (c *Stanza) rehead(s *Stanza) *Stanza {
 	buf := c.appendHead(make([]byte, 0, len(s.raw)+64), s.close == s.inner)
-	c.inner = len(buf)
+	c.inner = uint32(len(buf))
 	buf = append(buf, s.Inner()...)
-	c.close = len(buf)
+	c.close = uint32(len(buf))
 	c.raw = string(c.appendTail(buf))
 	shift := c.inner - s.inner
 	for _, child := range s.Children() {
@@ -83,13 +87,16 @@ func (c *Stanza) rehead(s *Stanza) *Stanza {
 
 func (s *Stanza) add(c Child) {
 	switch {
-	case s.many != nil:
-		s.many = append(s.many, c)
-	case s.count < len(s.few):
+	case s.more != nil && s.more.children != nil:
+		s.more.children = append(s.more.children, c)
+	case int(s.count) < len(s.few):
 		s.few[s.count] = c
 		s.count++
 	default:
-		s.many = append(append(make([]Child, 0, 2*len(s.few)), s.few[:]...), c)
+		if s.more == nil {
+			s.more = &more{}
+		}
+		s.more.children = append(append(make([]Child, 0, 2*len(s.few)), s.few[:]...), c)
 	}
 }
 
@@ -97,9 +104,9 @@ func (s *Stanza) add(c Child) {
 // well-formed in the namespace jabber:client.
 func (s *Stanza) render(content []byte) *Stanza {
 	buf := s.appendHead(make([]byte, 0, len(content)+160), len(content) == 0)
-	s.inner = len(buf)
+	s.inner = uint32(len(buf))
 	buf = append(buf, content...)
-	s.close = len(buf)
+	s.close = uint32(len(buf))
 	s.raw = string(s.appendTail(buf))
 	s.index()
 	return s
@@ -107,7 +114,10 @@ func (s *Stanza) render(content []byte) *Stanza {
 
 // index finds the children of a stanza that was rendered here.
 func (s *Stanza) index() {
-	s.count, s.many = 0, nil
+	s.count = 0
+	if s.more != nil {
+		s.more.children = nil
+	}
 	if s.close == s.inner {
 		return
 	}
@@ -120,7 +130,7 @@ func (s *Stanza) index() {
 		panic("stanza: rendered stanza does not scan: " + s.raw)
 	}
 	for _, c := range sc.Item().Children {
-		s.add(Child{c.Space, string(c.Local), c.Start, c.End})
+		s.add(Child{c.Space, s.raw[c.Name:c.NameEnd], uint32(c.Start), uint32(c.End)})
 	}
 }
 
@@ -139,7 +149,9 @@ func (s *Stanza) appendHead(buf []byte, empty bool) []byte {
 	}
 	buf = appendAttr(buf, "id", s.ID)
 	buf = appendAttr(buf, "xml:lang", s.Lang)
-	buf = append(buf, s.extra...)
+	if s.more != nil {
+		buf = append(buf, s.more.attrs...)
+	}
 	if empty {
 		return append(buf, "/>"...)
 	}

@@ -56,6 +56,7 @@ type Failure struct {
 	Condition Condition
 	Text      string      // for a person; may be empty
 	App       xml.Element // application-specific condition (RFC 6120 §8.3.4); may be None
+	kind      string      // type of the error where it is not the condition's own
 	cause     error
 }
 
@@ -73,6 +74,14 @@ func (f *Failure) Because(cause error) *Failure {
 func (f *Failure) With(app xml.Element) *Failure {
 	c := *f
 	c.App = app
+	return &c
+}
+
+// OfType gives the error a type that its specification asks for instead of the one
+// that goes with the condition.
+func (f *Failure) OfType(kind string) *Failure {
+	c := *f
+	c.kind = kind
 	return &c
 }
 
@@ -94,7 +103,11 @@ func (f *Failure) Unwrap() error { return f.cause }
 
 // Element is the <error/> child of a stanza of type error.
 func (f *Failure) Element() xml.Element {
-	e := xml.New(xml.NSClient, "error", "type", f.Condition.Type()).With(xml.New(NSErrors, string(f.Condition)))
+	kind := f.kind
+	if kind == "" {
+		kind = f.Condition.Type()
+	}
+	e := xml.New(xml.NSClient, "error", "type", kind).With(xml.New(NSErrors, string(f.Condition)))
 	if f.Text != "" {
 		e = e.With(xml.New(NSErrors, "text", "xml:lang", "en").WithText(f.Text))
 	}

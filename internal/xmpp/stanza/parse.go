@@ -1,7 +1,6 @@
 package stanza
 
 import (
-	"bytes"
 	"errors"
 	"sync"
 
@@ -113,10 +112,6 @@ func (p *parts) take(it *xml.Item, lang string) {
 	var id, to, typ, own span
 	for i := range it.Attrs {
 		a := &it.Attrs[i]
-		at := len(buf) + 1 + len(a.Prefix) + len(a.Local) + len("='")
-		if len(a.Prefix) > 0 {
-			at++
-		}
 		var into *span
 		switch {
 		case a.Space == xml.NSXML && string(a.Local) == "lang":
@@ -132,28 +127,28 @@ func (p *parts) take(it *xml.Item, lang string) {
 		case string(a.Local) == "type":
 			into = &typ
 		}
-		buf = appendRawAttr(buf, a)
-		if into != nil {
-			*into = span{from: at, to: len(buf) - 1}
-			if bytes.IndexByte(a.Raw, '&') >= 0 || len(a.Raw) != into.to-into.from {
-				into.value = a.Value()
-			}
+		buf = a.Append(buf)
+		switch {
+		case into == nil:
+		case a.Verbatim():
+			*into = span{from: len(buf) - 1 - len(a.Raw), to: len(buf) - 1}
+		default:
+			into.value = a.Value()
 		}
 	}
-	if own.to == 0 && lang != "" {
+	if own == (span{}) && lang != "" {
 		buf = append(buf, " xml:lang='"...)
-		own.from = len(buf)
+		own.value = lang // the bytes may be longer, by references
 		buf = append(xml.AppendAttr(buf, lang), '\'')
-		own.to = len(buf) - 1
 	}
 	if len(it.Inner) == 0 {
 		buf = append(buf, "/>"...)
-		s.inner, s.close = len(buf), len(buf)
+		s.inner, s.close = uint32(len(buf)), uint32(len(buf))
 	} else {
 		buf = append(buf, '>')
-		s.inner = len(buf)
+		s.inner = uint32(len(buf))
 		buf = append(buf, it.Inner...)
-		s.close = len(buf)
+		s.close = uint32(len(buf))
 		buf = append(append(append(buf, "</"...), it.Local...), '>')
 	}
 	s.raw = string(buf)
@@ -162,25 +157,18 @@ func (p *parts) take(it *xml.Item, lang string) {
 	if s.Kind == Message && s.Type == "" {
 		s.Type = Normal
 	}
-	s.extra = unknownAttrs(it)
-	shift := s.inner - innerOffset(it)
-	for _, c := range it.Children {
-		s.add(Child{c.Space, localIn(s.raw[c.Start+shift:]), c.Start + shift, c.End + shift})
+	if unknown := unknownAttrs(it); unknown != "" {
+		s.more = &more{attrs: unknown}
 	}
-}
-
-func appendRawAttr(buf []byte, a *xml.Attr) []byte {
-	buf = append(buf, ' ')
-	if len(a.Prefix) > 0 {
-		buf = append(append(buf, a.Prefix...), ':')
+	shift := int(s.inner) - it.Head()
+	for i := range it.Children {
+		c := &it.Children[i]
+		space := c.Space
+		if space == it.Space {
+			space = xml.NSClient // RFC 6120 §4.8.3: the content namespace of a client's stream
+		}
+		s.add(Child{space, s.raw[c.Name+shift : c.NameEnd+shift], uint32(c.Start + shift), uint32(c.End + shift)})
 	}
-	buf = append(append(buf, a.Local...), "='"...)
-	if bytes.ContainsAny(a.Raw, "'\t\r\n") {
-		buf = xml.AppendAttr(buf, a.Value())
-	} else {
-		buf = append(buf, a.Raw...)
-	}
-	return append(buf, '\'')
 }
 
 // unknownAttrs renders the attributes that RFC 6120 does not name, for copies with another head.
@@ -194,43 +182,22 @@ func unknownAttrs(it *xml.Item) string {
 		switch string(a.Local) {
 		case "from", "to", "id", "type":
 		default:
-			buf = appendRawAttr(buf, a)
+			buf = a.Append(buf)
 		}
 	}
 	return string(buf)
 }
 
-// innerOffset is where the content starts within the item's bytes; 0 when there is none.
-func innerOffset(it *xml.Item) int {
-	if len(it.Inner) == 0 {
-		return 0
-	}
-	return bytes.LastIndex(it.Raw, []byte("</")) - len(it.Inner)
-}
-
-// localIn is the local name of the element that s starts with.
-func localIn(s string) string {
-	from := 1
-	for i := 1; i < len(s); i++ {
-		switch s[i] {
-		case ':':
-			from = i + 1
-		case ' ', '\t', '\r', '\n', '/', '>':
-			return s[from:i]
-		}
-	}
-	return s[from:]
-}
-
 // rebuild re-serialises an item that leans on declarations from outside its content.
 func (p *parts) rebuild(it *xml.Item, lang string) {
 	s, e := p.s, it.Element()
+	rescope(&e, e.Space)
 	s.Lang = lang
 	for _, a := range e.Attrs {
 		switch {
 		case a.Space == xml.NSXML && a.Local == "lang":
 			s.Lang = a.Value
-		case a.Space != "" || a.Local == "from":
+		case a.Space != "" || a.Local == "from" || a.Value == "":
 		case a.Local == "id":
 			s.ID, p.hasID = a.Value, true
 		case a.Local == "to":
@@ -238,7 +205,10 @@ func (p *parts) rebuild(it *xml.Item, lang string) {
 		case a.Local == "type":
 			s.Type = a.Value
 		default:
-			s.extra += string(appendAttr(nil, a.Local, a.Value))
+			if s.more == nil {
+				s.more = &more{}
+			}
+			s.more.attrs += string(appendAttr(nil, a.Local, a.Value))
 		}
 	}
 	if s.Kind == Message && s.Type == "" {
@@ -256,6 +226,20 @@ func (p *parts) rebuild(it *xml.Item, lang string) {
 		s.To = to
 	}
 	s.render(content)
+}
+
+// rescope moves e, and what inherits its content namespace, to that of a client's stream
+// (RFC 6120 §4.8.3).
+func rescope(e *xml.Element, from string) {
+	if e.Space != from {
+		return
+	}
+	e.Space = xml.NSClient
+	for i := range e.Nodes {
+		if c := e.Nodes[i].Element; c != nil {
+			rescope(c, from)
+		}
+	}
 }
 
 // Decode reads back what String gave, from a database or another node. raw must be

@@ -62,17 +62,22 @@ type Stanza struct {
 	To   jid.JID // zero when the stanza has no 'to'
 
 	raw          string // the whole stanza as it is sent on a client's stream
-	inner, close int    // raw[inner:close] is the content
-	extra        string // attributes of the root that RFC 6120 does not name, rendered
+	inner, close uint32 // raw[inner:close] is the content
+	count        uint32 // of few
 	few          [3]Child
-	many         []Child // used instead of few when there are more
-	count        int
+	more         *more // nil for most stanzas
+}
+
+// more is what few stanzas have.
+type more struct {
+	attrs    string  // attributes of the root that RFC 6120 does not name, rendered
+	children []Child // used instead of few when there are more
 }
 
 // Child is where a first-level child element of a stanza stands.
 type Child struct {
 	Space, Local string
-	start, end   int // within raw
+	start, end   uint32 // within raw
 }
 
 // String is the stanza as it is sent, in the content namespace of a client's stream.
@@ -84,8 +89,8 @@ func (s *Stanza) Inner() string { return s.raw[s.inner:s.close] }
 
 // Children lists the first-level child elements in order.
 func (s *Stanza) Children() []Child {
-	if s.many != nil {
-		return s.many
+	if s.more != nil && s.more.children != nil {
+		return s.more.children
 	}
 	return s.few[:s.count]
 }

@@ -33,31 +33,39 @@ func V1() Version { return Version{Major: 1} }
 func ParseHeader(it *xml.Item, ns *xml.Stream, content string) (Header, error) {
 	h := Header{Content: content, Version: Version{0, 9}}
 	h.Lang, _ = it.Lang()
+	var first error // what comes after it is read all the same
 	for i := range it.Attrs {
-		a := &it.Attrs[i]
-		if a.Space != "" {
-			continue
-		}
-		var err error
-		switch string(a.Local) {
-		case "to":
-			h.To, err = jid.Parse(a.Value())
-			if err != nil {
-				return h, Err(HostUnknown, "").Because(err) // RFC 6120 §4.9.3.6
-			}
-		case "from":
-			h.From, err = jid.Parse(a.Value())
-			if err != nil {
-				return h, Err(InvalidFrom, "").Because(err) // RFC 6120 §4.9.3.9
-			}
-		case "version":
-			h.Version, err = parseVersion(a.Value())
-			if err != nil {
-				return h, Err(UnsupportedVersion, "").Because(err)
-			}
+		if err := h.take(&it.Attrs[i]); first == nil {
+			first = err
 		}
 	}
+	if first != nil {
+		return h, first
+	}
 	return h, h.check(it, ns)
+}
+
+// take understands one attribute.
+func (h *Header) take(a *xml.Attr) error {
+	if a.Space != "" {
+		return nil
+	}
+	var err error
+	switch string(a.Local) {
+	case "to":
+		if h.To, err = jid.Parse(a.Value()); err != nil {
+			return Err(HostUnknown, "").Because(err) // RFC 6120 §4.9.3.6
+		}
+	case "from":
+		if h.From, err = jid.Parse(a.Value()); err != nil {
+			return Err(InvalidFrom, "").Because(err) // RFC 6120 §4.9.3.9
+		}
+	case "version":
+		if h.Version, err = parseVersion(a.Value()); err != nil {
+			return Err(UnsupportedVersion, "").Because(err)
+		}
+	}
+	return nil
 }
 
 func (h *Header) check(it *xml.Item, ns *xml.Stream) error {

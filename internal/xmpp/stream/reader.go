@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -21,7 +22,7 @@ func (b *Budget) take(n int) bool {
 	if b == nil {
 		return true
 	}
-	if total := b.used.Add(int64(n)); b.Max > 0 && total > b.Max {
+	if total := b.used.Add(int64(n)); n > 0 && b.Max > 0 && total > b.Max {
 		b.used.Add(int64(-n))
 		return false
 	}
@@ -51,10 +52,35 @@ type Reader struct {
 	own     []byte // assembly buffer, nil when nothing is incomplete
 }
 
-// smallAssembly is the size that most incomplete stanzas fit in; larger ones grow by four.
-const smallAssembly = 16 << 10
+// Assembly buffers have sizes that are powers of two, so that a peer who keeps one byte
+// waiting costs little. Buffers larger than pooled ones are left to the garbage collector.
+const (
+	smallest = 10 // 1 KiB
+	pooled   = 15 // 32 KiB: what one read adds to a short rest
+)
 
-var assembly = sync.Pool{New: func() any { b := make([]byte, 0, smallAssembly); return &b }}
+var assembly [pooled - smallest + 1]sync.Pool
+
+// sizeOf is the exponent of the buffer that holds n bytes.
+func sizeOf(n int) int { return max(bits.Len(uint(n-1)), smallest) }
+
+// acquire makes an empty buffer of a size.
+func acquire(size int) []byte {
+	if size <= pooled {
+		if b, ok := assembly[size-smallest].Get().(*[]byte); ok {
+			return *b
+		}
+	}
+	return make([]byte, 0, 1<<size)
+}
+
+// recycle takes a buffer from acquire back.
+func recycle(b []byte) {
+	if size := sizeOf(cap(b)); size <= pooled {
+		b = b[:0]
+		assembly[size-smallest].Put(&b)
+	}
+}
 
 // Feed adds bytes, which stay the caller's: they must not change until Keep.
 func (r *Reader) Feed(b []byte) error {
@@ -67,22 +93,26 @@ func (r *Reader) Feed(b []byte) error {
 
 // assemble adds bytes to what was kept of an earlier read.
 func (r *Reader) assemble(b []byte) error {
-	need := len(r.own) + len(b)
-	if need > cap(r.own) {
-		size := smallAssembly
-		for size < need {
-			size *= 4
+	if need := len(r.own) + len(b); need > cap(r.own) {
+		if err := r.move(r.own, sizeOf(need)); err != nil {
+			return err
 		}
-		if !r.Budget.take(size - cap(r.own)) {
-			return Err(PolicyViolation, "too much unfinished XML on this server")
-		}
-		grown := make([]byte, len(r.own), size)
-		copy(grown, r.own)
-		recycle(r.own)
-		r.own = grown
 	}
 	r.own = append(r.own, b...)
 	r.buf, r.at = r.own, 0
+	return nil
+}
+
+// move puts what is kept into a buffer of its own of another size.
+func (r *Reader) move(kept []byte, size int) error {
+	if !r.Budget.take(1<<size - cap(r.own)) {
+		return Err(PolicyViolation, "too much unfinished XML on this server")
+	}
+	moved := append(acquire(size), kept...)
+	if r.own != nil {
+		recycle(r.own)
+	}
+	r.own = moved
 	return nil
 }
 
@@ -113,28 +143,24 @@ func (r *Reader) Restart() { r.ns.Reset() }
 // Discard forgets all bytes that were not consumed (RFC 6120 §5.4.3.3).
 func (r *Reader) Discard() { r.at = len(r.buf) }
 
-// Keep ends the use of the bytes that were fed: what is incomplete is copied,
-// and everything else released.
+// Keep ends the use of the bytes that were fed: what is incomplete is copied to a
+// buffer that is no larger than it needs, and everything else released.
 func (r *Reader) Keep() error {
 	rest := r.buf[r.at:]
 	if len(rest) == 0 {
 		r.Release()
 		return nil
 	}
-	if r.own != nil {
-		n := copy(r.own, rest)
-		r.own = r.own[:n]
-		r.buf, r.at = nil, 0
-		return nil
+	if size := sizeOf(len(rest)); cap(r.own) != 1<<size {
+		if err := r.move(rest, size); err != nil {
+			r.Release()
+			return err
+		}
+	} else {
+		r.own = r.own[:copy(r.own, rest)]
 	}
-	b := assembly.Get().(*[]byte)
-	if !r.Budget.take(cap(*b)) {
-		assembly.Put(b)
-		r.Release()
-		return Err(PolicyViolation, "too much unfinished XML on this server")
-	}
-	r.own = (*b)[:0]
-	return r.assemble(rest)
+	r.buf, r.at = nil, 0
+	return nil
 }
 
 // Release gives back every buffer. The reader may be fed again.
@@ -148,12 +174,5 @@ func (r *Reader) Release() {
 		r.Budget.give(cap(r.own))
 		recycle(r.own)
 		r.own = nil
-	}
-}
-
-func recycle(b []byte) {
-	if cap(b) == smallAssembly {
-		b = b[:0]
-		assembly.Put(&b)
 	}
 }

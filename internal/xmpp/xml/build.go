@@ -36,7 +36,7 @@ func (it *Item) headSpace() string {
 }
 
 // Parse returns the tree of b, which holds exactly one element and maybe white space around it. It is as strict as a
-// Scanner with DefaultLimits but without a limit to the size. Space is the default namespace around the element;
+// Scanner with DefaultLimits but without a limit to size and number of elements: those are for where b came in. Space is the default namespace around the element;
 // there are no prefixes around it. Errors are *SyntaxError.
 func Parse(b []byte, space string) (Element, error) {
 	s := AcquireScanner()
@@ -44,7 +44,7 @@ func Parse(b []byte, space string) (Element, error) {
 	var st Stream
 	st.Open(space)
 	lim := DefaultLimits()
-	lim.Bytes = maxParse
+	lim.Bytes, lim.Elements = maxParse, maxParse
 	ev, n, err := s.Next(&st, &lim, b)
 	switch {
 	case err != nil:

@@ -53,7 +53,7 @@ type Child struct {
 	Local      []byte
 	Start, End int
 
-	name, nameEnd int
+	Name, NameEnd int // where the local name stands in Raw
 }
 
 // reset empties the item and drops what it refers to, but keeps its room.
@@ -112,6 +112,12 @@ func (it *Item) AppendPlain(dst []byte) []byte {
 	w.element(&e, "", true)
 	return w.dst
 }
+
+// Head is how many bytes of Raw stand before Inner: the start tag.
+func (it *Item) Head() int { return it.tagEnd }
+
+// Verbatim tells whether Raw is the value itself: it holds no reference, and no TAB, LF or CR.
+func (a *Attr) Verbatim() bool { return a.flags == 0 }
 
 // Append writes the attribute to dst as it came, after a space. Its prefix, if any, must be declared around.
 func (a *Attr) Append(dst []byte) []byte {

@@ -258,7 +258,7 @@ func (s *Scanner) finish(b []byte) {
 	}
 	for i := range s.children {
 		c := &s.children[i]
-		c.Local = b[c.name:c.nameEnd]
+		c.Local = b[c.Name:c.NameEnd]
 	}
 	it.Children = s.children
 }

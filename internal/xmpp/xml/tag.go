@@ -176,9 +176,9 @@ func (s *Scanner) opened(b []byte, empty bool) step {
 			return done
 		}
 	case 1:
-		c := Child{Space: s.space(b, s.cur.space), Start: s.tag, End: s.pos, name: s.cur.name, nameEnd: s.cur.nameEnd}
+		c := Child{Space: s.space(b, s.cur.space), Start: s.tag, End: s.pos, Name: s.cur.name, NameEnd: s.cur.nameEnd}
 		if s.cur.colon > 0 {
-			c.name = s.cur.colon + 1
+			c.Name = s.cur.colon + 1
 		}
 		s.children = append(s.children, c)
 	}
