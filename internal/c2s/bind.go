@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
+	"errors"
 	"log/slog"
 	"strings"
 
 	"github.com/starling-im/starling/internal/session"
+	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 	"github.com/starling-im/starling/internal/xmpp/stream"
@@ -47,15 +49,15 @@ func (c *conn) bind(ctx context.Context, iq *stanza.Stanza) error {
 	return nil
 }
 
-// remains refuses a session of an account that was deleted since the client has
-// authenticated. It is asked when the session is in the table, where a deletion from now on finds it.
+// remains refuses a session of an account that was deleted or disabled since the client
+// has authenticated. It is asked when the session is in the table, where whoever does that from now on finds it.
 func (c *conn) remains(ctx context.Context, s *session.Session) error {
 	if s.Anonymous {
 		return nil
 	}
-	known, err := c.srv.core.Accounts.Exists(ctx, s.Bare)
-	if err == nil && !known {
-		err = stanza.Err(stanza.NotAuthorized, "the account was deleted")
+	disabled, err := c.srv.core.Accounts.Disabled(ctx, s.Bare)
+	if disabled || errors.Is(err, store.ErrNotFound) {
+		return stanza.Err(stanza.NotAuthorized, "the account cannot be used any more").Because(err)
 	}
 	return err
 }

@@ -49,12 +49,19 @@ func (n *negotiation) claimed() jid.JID {
 
 func (n *negotiation) stop() { n.timer.Stop() }
 
+// maxLang is longer than any language tag of use. The default language of a stream is written on each of its
+// stanzas, so a longer one would make much of little. Choice: it counts as none.
+const maxLang = 64
+
 // header handles the client's stream header, the first or after a restart.
 func (c *conn) header(it *xml.Item) error {
 	if c.talks == nil {
 		return stream.Err(stream.BadFormat, "the stream is open already")
 	}
 	h, err := stream.ParseHeader(it, c.reader.Stream(), xml.NSClient)
+	if len(h.Lang) > maxLang {
+		h.Lang = ""
+	}
 	reply := c.srv.defaultHeader()
 	reply.To, reply.Lang = h.From.Bare(), responseLang(h.Lang)
 	if h.Version.Major == 0 {

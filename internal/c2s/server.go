@@ -213,6 +213,13 @@ func (s *Server) sessionEnded(sess *session.Session) {
 		if err := s.core.Hooks.Ended.Each(ctx, &module.Passage{Session: sess}); err != nil {
 			s.log.Error("end of a session not handled", "user", sess.JID.String(), "err", err)
 		}
+		if !sess.Anonymous {
+			return
+		}
+		// XEP-0175 §1: nothing is kept of a guest, who can never come back.
+		if err := s.core.Hooks.Deleted.Each(ctx, &module.AccountEvent{Account: sess.Bare}); err != nil {
+			s.log.Error("guest not forgotten", "user", sess.JID.String(), "err", err)
+		}
 	})
 }
 

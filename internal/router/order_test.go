@@ -11,6 +11,7 @@ import (
 
 	"github.com/starling-im/starling/internal/client"
 	"github.com/starling-im/starling/internal/xmpp/jid"
+	"github.com/starling-im/starling/internal/xmpp/xml"
 	"github.com/starling-im/starling/internal/xmpptest"
 )
 
@@ -28,6 +29,9 @@ func TestTrap21_OrderPerSender(t *testing.T) {
 	for n := range senders {
 		c := s.Dial(t, jid.MustParse(fmt.Sprintf("sender%d@b.test/%d", n, n)))
 		say(t, ctx, juliet, fmt.Sprintf("<presence to='%s'/>", c.JID())) // lets iqs through
+		if _, err := juliet.IQ(ctx, xml.New(xml.NSClient, "iq", "type", "get", "to", "a.test").With(xml.New("urn:xmpp:ping", "ping"))); err != nil {
+			t.Fatal(err)
+		}
 		wg.Go(func() {
 			for round := range rounds {
 				if err := c.Raw(ctx, []byte(burst(round))); err != nil {

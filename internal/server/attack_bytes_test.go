@@ -34,7 +34,6 @@ func TestAttack12_Entities(t *testing.T) {
 // What a stranger can make the server hold is little, bounded, and given back.
 func TestAttack13_StrangersMemory(t *testing.T) {
 	tg := attack(t, "limits.pre_auth_per_address=1000")
-	before := tg.holdings(t)
 	for name, tc := range map[string]struct {
 		send []string
 		each float64 // bytes that one connection may hold
@@ -48,6 +47,7 @@ func TestAttack13_StrangersMemory(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			const strangers = 100
+			before := tg.holdings(t)
 			var all []*peer
 			for range strangers {
 				all = append(all, connected(t, tg.Server))
@@ -67,9 +67,9 @@ func TestAttack13_StrangersMemory(t *testing.T) {
 			for _, p := range all {
 				p.Close()
 			}
+			tg.released(t, before)
 		})
 	}
-	tg.released(t, before)
 }
 
 func TestAttack13_Caps(t *testing.T) {

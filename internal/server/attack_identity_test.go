@@ -253,16 +253,23 @@ func TestAttack07_IdentityConfusion(t *testing.T) {
 			}
 		}
 	})
-	t.Run("deleted before bind", func(t *testing.T) {
-		p := authenticated(t, tg.Server, "romeo")
-		if err := tg.Core().DeleteAccount(t.Context(), jid.MustParse("romeo@localhost")); err != nil {
-			t.Fatal(err)
-		}
-		p.send(bind)
-		if got := p.until("</iq>"); !strings.Contains(got, "type='error'") || tg.Core().Sessions.Len() > 1 {
-			t.Errorf("answered %s, and there are %d sessions", got, tg.Core().Sessions.Len())
-		}
-	})
+	tg.account(t, "tybalt@localhost")
+	for user, change := range map[string]func(jid.JID) error{
+		"romeo":  func(who jid.JID) error { return tg.Core().DeleteAccount(t.Context(), who) },
+		"tybalt": func(who jid.JID) error { return tg.Core().Accounts.SetDisabled(t.Context(), who, true) },
+	} {
+		t.Run("deleted or disabled before bind: "+user, func(t *testing.T) {
+			p := authenticated(t, tg.Server, user)
+			who := jid.MustParse(user + "@localhost")
+			if err := change(who); err != nil {
+				t.Fatal(err)
+			}
+			p.send(bind)
+			if got := p.until("</iq>"); !strings.Contains(got, "type='error'") || len(tg.Core().Sessions.Account(who)) > 0 {
+				t.Errorf("answered %s, and there are %d sessions", got, len(tg.Core().Sessions.Account(who)))
+			}
+		})
+	}
 }
 
 var offer = regexp.MustCompile(`<mechanisms .*</mechanisms>|<sasl-channel-binding.*</sasl-channel-binding>`)

@@ -29,7 +29,7 @@ import (
 // A server in a process of its own, as operators run it.
 func TestServerProcess(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "starling")
-	build := exec.Command("go", "build", "-o", program, "../../cmd/starling")
+	build := exec.Command("go", "build", "-trimpath", "-o", program, "../../cmd/starling")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -95,7 +95,8 @@ def parse():
                         help="HOST:PORT of both listeners of a server that runs already, with domain "
                              "localhost and open registration, instead of starting one for each scenario")
     parser.add_argument("--update", action="store_true", help="add what passes now to smack/passing.txt")
-    parser.add_argument("--notyet", action="store_true", help="let Smack try what smack/notyet.txt has, too")
+    parser.add_argument("--only", action="append", metavar="TEST",
+                        help="CLASS or CLASS.METHOD of Smack to run, in smack/notyet.txt or not; may be repeated")
     options = parser.parse_args()
     if options.against:
         options.against = dict(zip(("starttls", "direct"), options.against))

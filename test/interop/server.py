@@ -38,6 +38,9 @@ class Running:
             with context.wrap_socket(plain, server_hostname=self.domain) as secure:
                 return ssl.DER_cert_to_PEM_cert(secure.getpeercert(True))
 
+    async def admin(self):
+        """Returns name and password of an administrator, or None where they are not known."""
+
     async def stop(self):
         """Leaves the server as it is."""
 
@@ -58,7 +61,6 @@ class Starling(Running):
                 self.binary, "serve", "--data", self.data, "--domain", self.domain,
                 "--listen-c2s", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--listen-https", "",
                 "--open-registration", "--set", "listen.admin=127.0.0.1:0",
-                "--set", "limits.auth_timeout=10m",  # Smack registers all its accounts on one stream
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             run = await asyncio.wait_for(self._ready(), START)
@@ -80,6 +82,16 @@ class Starling(Running):
             if self.process.returncode is not None:
                 raise ServerFailed(f"the server ended with {self.process.returncode}; log: {self._tail()}")
             await asyncio.sleep(0.02)
+
+    async def admin(self):
+        name, password = "admin", "a sesame for administrators"
+        command = await asyncio.create_subprocess_exec(
+            self.binary, "user", "passwd", f"{name}@{self.domain}", "--data", self.data, "--password", password,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+        said, _ = await asyncio.wait_for(command.communicate(), START)
+        if command.returncode != 0:
+            raise ServerFailed(f"user passwd ended with {command.returncode}: {said.decode()}")
+        return name, password
 
     async def stop(self):
         if self.process is None:

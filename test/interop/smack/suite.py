@@ -30,33 +30,39 @@ def covers(names, test):
 
 
 class Smack:
-    """The suite as a whole; its tests cannot be chosen by the names of scenarios."""
+    """The suite, or those of its tests that --only names."""
 
     limit = 480.0  # seconds
 
     async def play(self, server, cast, options):
-        not_yet = {} if options.notyet else entries(NOT_YET)
-        results, ended = await self._run(server, not_yet)
-        self._compare(results, ended, set(entries(PASSING)), not_yet, options.update)
+        passing, not_yet, chosen = set(entries(PASSING)), entries(NOT_YET), options.only
+        if chosen:
+            passing = {name for name in passing if covers(chosen, name)}
+            not_yet = {}
+        results, ended = await self._run(server, {"enabledTests": chosen, "disabledTests": not_yet})
+        self._compare(results, ended, passing, not_yet, options.update)
 
-    async def _run(self, server, not_yet):
+    async def _run(self, server, choice):
         """Returns the results, and the test that ended the run before all were done, or None."""
         host, port = server.address("starttls")
         log, results = server.folder / "smack.log", server.folder / "smack.tsv"
         trust = server.folder / "trust.p12"
-        await self._command("keytool", "-importcert", "-noprompt", "-alias", "server", "-file", server.ca,
-                            "-keystore", trust, "-storepass", "starling", log=log)
+        if await self._command("keytool", "-importcert", "-noprompt", "-alias", "server", "-file", server.ca,
+                               "-keystore", trust, "-storepass", "starling", log=log) != 0:
+            raise SuiteFailed(f"keytool: {log.read_text(errors='replace')}")
+        name, password = await server.admin() or ("", "")  # with none, Smack registers its accounts itself
         settings = {
             "javax.net.ssl.trustStore": trust,
             "javax.net.ssl.trustStorePassword": "starling",
             "java.util.logging.SimpleFormatter.format": "%1$tT.%1$tL %4$s %5$s%6$s%n",
             "sinttest.service": server.domain,
+            "sinttest.adminAccountUsername": name,
+            "sinttest.adminAccountPassword": password,
             "sinttest.defaultConnection": "tcp",
             "sinttest.replyTimeout": REPLY,
             "sinttest.debugger": "console",
+            **{f"sinttest.{key}": ",".join(tests) for key, tests in choice.items() if tests},
         }
-        if not_yet:
-            settings["sinttest.disabledTests"] = ",".join(not_yet)
         code = await self._command("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
                                    *(f"-D{key}={value}" for key, value in settings.items()),
                                    "-cp", f"{LIBRARIES}/*", HERE / "Suite.java", host, port, results, log=log)
@@ -91,8 +97,8 @@ class Smack:
         problems += [f"{result.name}: failed and is in no list: {result.reason}" for result in results
                      if result.outcome == "failed" and result.name not in passing and not covers(not_yet, result.name)]
         if new and update:
-            PASSING.write_text("".join(f"{name}\n" for name in sorted(passing | set(new))))
+            PASSING.write_text("".join(f"{name}\n" for name in sorted({*entries(PASSING), *new})))
         for name in new:
-            print(f"  smack: {name} passes: " + ("added to passing.txt" if update else "add it to passing.txt (--update)"))
+            print(f"  smack: {name} passes: {'added to' if update else 'add it (--update) to'} passing.txt")
         if problems:
             raise SuiteFailed("\n  ".join([f"{len(problems)} problems", *problems]))
