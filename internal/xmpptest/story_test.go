@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/starling-im/starling/internal/store"
-	"github.com/starling-im/starling/internal/store/storetest"
 	"github.com/starling-im/starling/internal/xmpptest"
 )
 
@@ -56,6 +55,6 @@ func TestStory(t *testing.T) {
 
 func TestPostgres(t *testing.T) {
 	t.Parallel()
-	url := "database.url=" + storetest.URL(t, store.Postgres)
+	url := xmpptest.On(t, store.Postgres)
 	xmpptest.Play(t, xmpptest.Start(t, xmpptest.Options{Set: []string{url}}), "story", story)
 }

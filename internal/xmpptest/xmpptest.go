@@ -61,6 +61,8 @@ import (
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/server"
 	"github.com/starling-im/starling/internal/session"
+	"github.com/starling-im/starling/internal/store"
+	"github.com/starling-im/starling/internal/store/storetest"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 )
 
@@ -190,4 +192,10 @@ func (s *Server) Dial(t testing.TB, full jid.JID) *client.Conn {
 	}
 	t.Cleanup(c.Drop)
 	return c
+}
+
+// On is the setting that puts a server on a database of its own, of the dialect.
+func On(t testing.TB, d store.Dialect) string {
+	t.Helper()
+	return "database.url=" + storetest.URL(t, d)
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/starling-im/starling/internal/store"
-	"github.com/starling-im/starling/internal/store/storetest"
 	"github.com/starling-im/starling/internal/xmpptest"
 )
 
@@ -20,7 +19,7 @@ func TestPostgres(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			set := []string{"database.url=" + storetest.URL(t, store.Postgres)}
+			set := []string{xmpptest.On(t, store.Postgres)}
 			xmpptest.Play(t, xmpptest.Start(t, xmpptest.Options{Set: set}), name, string(text))
 		})
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/starling-im/starling/internal/feature/blocking"
 	"github.com/starling-im/starling/internal/store"
-	"github.com/starling-im/starling/internal/store/storetest"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpptest"
 )
@@ -17,7 +16,7 @@ import (
 func TestReports(t *testing.T) {
 	for _, d := range []store.Dialect{store.SQLite, store.Postgres} {
 		t.Run(d.String(), func(t *testing.T) {
-			set := []string{"blocking.max_reports=3", "database.url=" + storetest.URL(t, d)}
+			set := []string{"blocking.max_reports=3", xmpptest.On(t, d)}
 			testReports(t, xmpptest.Start(t, xmpptest.Options{Set: set}))
 		})
 	}

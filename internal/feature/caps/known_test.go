@@ -10,7 +10,6 @@ import (
 	"github.com/starling-im/starling/internal/feature/caps"
 	"github.com/starling-im/starling/internal/hook"
 	"github.com/starling-im/starling/internal/store"
-	"github.com/starling-im/starling/internal/store/storetest"
 	"github.com/starling-im/starling/internal/xmpptest"
 )
 
@@ -19,7 +18,7 @@ import (
 func TestKnown(t *testing.T) {
 	for _, d := range []store.Dialect{store.SQLite, store.Postgres} {
 		t.Run(d.String(), func(t *testing.T) {
-			testKnown(t, xmpptest.Start(t, xmpptest.Options{Set: []string{"database.url=" + storetest.URL(t, d)}}))
+			testKnown(t, xmpptest.Start(t, xmpptest.Options{Set: []string{xmpptest.On(t, d)}}))
 		})
 	}
 }

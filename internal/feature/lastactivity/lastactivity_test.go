@@ -15,7 +15,7 @@ import (
 func TestScripts(t *testing.T) { xmpptest.Scripts(t) }
 
 func TestScriptsOnPostgres(t *testing.T) {
-	s := xmpptest.Start(t, xmpptest.Options{Postgres: true})
+	s := xmpptest.Start(t, xmpptest.Options{Set: []string{xmpptest.On(t, store.Postgres)}})
 	src, err := os.ReadFile(filepath.Join("testdata", "away.script"))
 	if err != nil {
 		t.Fatal(err)

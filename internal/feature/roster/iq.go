@@ -139,18 +139,19 @@ func (r *Roster) remove(ctx context.Context, owner, contact jid.JID) error {
 	if !was.Listed { // RFC 6121 §2.5.3
 		return stanza.Err(stanza.ItemNotFound, "")
 	}
-	r.cancel(ctx, owner, was)
-	return r.Removed.Each(ctx, &Removal{owner, was})
+	return r.cancel(ctx, owner, was)
 }
 
 // cancel tells a contact that the owner's subscriptions are over: RFC 6121 §2.5.2.
-func (r *Roster) cancel(ctx context.Context, owner jid.JID, was Item) {
+func (r *Roster) cancel(ctx context.Context, owner jid.JID, was Item) error {
 	if was.To || was.Ask {
 		r.tell(ctx, owner, was.Contact, stanza.Unsubscribe)
 	}
+	err := r.Removed.Each(ctx, &Removal{owner, was}) // RFC 6121 §3.2.2: unavailable before unsubscribed
 	if was.From || was.Request != "" {
 		r.tell(ctx, owner, was.Contact, stanza.Unsubscribed)
 	}
+	return err
 }
 
 func (r *Roster) tell(ctx context.Context, from, to jid.JID, typ string) {
@@ -158,20 +159,43 @@ func (r *Roster) tell(ctx context.Context, from, to jid.JID, typ string) {
 	r.host.Router.Route(ctx, st)
 }
 
-// push tells every interested resource of the owner about an item: RFC 6121 §2.1.6.
+// push tells the owner about an item that was changed. The caller has the owner's turn.
 // When the owner's own request caused it, the request is answered first.
-func (r *Roster) push(ctx context.Context, owner jid.JID, version int64, item xml.Element) {
-	q := xml.New(NS, "query", "ver", strconv.FormatInt(version, 10)).With(item)
-	send := func(ctx context.Context) {
-		for _, s := range r.host.Sessions.Account(owner) {
-			if s.State().Interested {
-				r.host.Router.Deliver(ctx, s, stanza.New(stanza.IQ, stanza.Set, stream.NewID(), s.JID, q))
-			}
-		}
-	}
+func (r *Roster) push(ctx context.Context, l *List, owner, contact jid.JID) {
 	if f := session.FlowOf(ctx); f != nil && f.Session != nil && f.Session.Bare == owner {
-		f.After(send)
+		f.After(func(ctx context.Context) { r.pushLater(ctx, l.Version, owner, contact) })
 		return
 	}
-	send(ctx)
+	r.deliver(ctx, l, owner, contact)
+}
+
+// pushLater pushes in another turn than that of the change. What others have changed
+// meanwhile was pushed before it: then it gets a version of its own, since pushes come
+// in the order of their versions (RFC 6121 §2.6.3).
+func (r *Roster) pushLater(ctx context.Context, version int64, owner, contact jid.JID) {
+	err := r.turns.Run(ctx, owner, func() error {
+		l, err := r.List(ctx, owner)
+		if err == nil && l.Version != version {
+			l, err = r.renew(ctx, owner)
+		}
+		if err != nil {
+			return err
+		}
+		r.deliver(ctx, l, owner, contact)
+		return nil
+	})
+	if err != nil {
+		r.host.Log.Error("roster change not pushed", "account", owner.String(), "err", err)
+	}
+}
+
+// deliver sends an item to every interested resource of the owner: RFC 6121 §2.1.6.
+func (r *Roster) deliver(ctx context.Context, l *List, owner, contact jid.JID) {
+	item := l.Item(contact)
+	q := xml.New(NS, "query", "ver", strconv.FormatInt(l.Version, 10)).With(item.element())
+	for _, s := range r.host.Sessions.Account(owner) {
+		if s.State().Interested {
+			r.host.Router.Deliver(ctx, s, stanza.New(stanza.IQ, stanza.Set, stream.NewID(), s.JID, q))
+		}
+	}
 }

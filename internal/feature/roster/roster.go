@@ -117,7 +117,7 @@ func (r *Roster) Apply(ctx context.Context, owner, contact jid.JID, change func(
 			before()
 		}
 		if changed {
-			r.push(ctx, owner, l.Version, item.element())
+			r.push(ctx, l, owner, contact)
 		}
 		return nil
 	})
@@ -132,8 +132,7 @@ func (r *Roster) deleted(ctx context.Context, e *module.AccountEvent) error {
 		return err
 	}
 	for _, item := range l.Items {
-		r.cancel(ctx, e.Account, item)
-		if err := r.Removed.Each(ctx, &Removal{e.Account, item}); err != nil {
+		if err := r.cancel(ctx, e.Account, item); err != nil {
 			return err
 		}
 	}

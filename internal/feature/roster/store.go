@@ -81,13 +81,8 @@ func (r *Roster) write(ctx context.Context, owner, contact jid.JID, change func(
 			return err
 		}
 		changed = !item.visiblySame(&was)
-		version := l.Version
 		if changed {
-			// RFC 6121 §2.6.3: never the same twice.
-			version = max(l.Version+1, store.Micros(r.host.Now()))
-			_, err := tx.Exec(`INSERT INTO roster_version (owner, version) VALUES ($1, $2)
-				ON CONFLICT (owner) DO UPDATE SET version = excluded.version`, owner.String(), version)
-			if err != nil {
+			if err := r.advance(tx, owner, l); err != nil {
 				return err
 			}
 		}
@@ -99,6 +94,29 @@ func (r *Roster) write(ctx context.Context, owner, contact jid.JID, change func(
 	}
 	r.cache.Put(owner, l)
 	return l, changed, nil
+}
+
+// renew makes a new version of a roster as it is. The caller has the owner's turn.
+func (r *Roster) renew(ctx context.Context, owner jid.JID) (l *List, err error) {
+	err = r.host.DB.Write(ctx, func(tx *store.Tx) error {
+		if l, err = readList(tx, owner); err != nil {
+			return err
+		}
+		return r.advance(tx, owner, l)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("renew roster of %s: %w", owner, err)
+	}
+	r.cache.Put(owner, l)
+	return l, nil
+}
+
+// advance gives a roster its next version: RFC 6121 §2.6.3, never the same twice.
+func (r *Roster) advance(tx *store.Tx, owner jid.JID, l *List) error {
+	l.Version = max(l.Version+1, store.Micros(r.host.Now()))
+	_, err := tx.Exec(`INSERT INTO roster_version (owner, version) VALUES ($1, $2)
+		ON CONFLICT (owner) DO UPDATE SET version = excluded.version`, owner.String(), l.Version)
+	return err
 }
 
 // admit holds a change against the limits.

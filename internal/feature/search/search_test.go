@@ -6,13 +6,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpptest"
 )
 
 func TestScripts(t *testing.T) { xmpptest.Scripts(t) }
 
 func TestScriptsOnPostgres(t *testing.T) {
-	s := xmpptest.Start(t, xmpptest.Options{Postgres: true, Set: []string{"search.enabled=true", "search.max_results=2"}})
+	s := xmpptest.Start(t, xmpptest.Options{Set: []string{xmpptest.On(t, store.Postgres), "search.enabled=true", "search.max_results=2"}})
 	src, err := os.ReadFile(filepath.Join("testdata", "simple.script"))
 	if err != nil {
 		t.Fatal(err)

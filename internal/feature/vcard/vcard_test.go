@@ -15,7 +15,7 @@ import (
 func TestScripts(t *testing.T) { xmpptest.Scripts(t) }
 
 func TestScriptsOnPostgres(t *testing.T) {
-	s := xmpptest.Start(t, xmpptest.Options{Postgres: true})
+	s := xmpptest.Start(t, xmpptest.Options{Set: []string{xmpptest.On(t, store.Postgres)}})
 	for _, name := range []string{"own", "others", "photo"} {
 		src, err := os.ReadFile(filepath.Join("testdata", name+".script"))
 		if err != nil {
@@ -59,7 +59,7 @@ juliet < <iq type='error' id='2'><error><item-not-found/></error></iq>`)
 func TestAtOnce(t *testing.T) {
 	for _, on := range []store.Dialect{store.SQLite, store.Postgres} {
 		t.Run(on.String(), func(t *testing.T) {
-			s := xmpptest.Start(t, xmpptest.Options{Postgres: on == store.Postgres})
+			s := xmpptest.Start(t, xmpptest.Options{Set: []string{xmpptest.On(t, on)}})
 			var script strings.Builder
 			script.WriteString("client! one romeo@a.test/one\nclient! two romeo@a.test/two\n")
 			const rounds = 20
