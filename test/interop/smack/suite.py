@@ -70,10 +70,11 @@ class Smack:
             "sinttest.debugger": "console",
             **{f"sinttest.{key}": ",".join(tests) for key, tests in choice.items() if tests},
         }
+        begin = log.stat().st_size
         code = await self._command("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
                                    *(f"-D{key}={value}" for key, value in settings.items()),
                                    "-cp", f"{LIBRARIES}/*", HERE / "Suite.java", host, port, results, log=log)
-        text = log.read_text(errors="replace")
+        text = log.read_bytes()[begin:].decode(errors="replace")
         started = re.findall(r"(?m) INFO (\S+) \(.*\) Start$", text)
         if not results.exists() or (code != 0 and not started):
             raise SuiteFailed(f"Smack ended with {code}: {text[-2000:]}")
