@@ -4,7 +4,7 @@
 // What it holds: the table of layers and the imports between them; sizes of functions, files and packages; no init
 // functions, no package state, no blank imports, no sleeping tests; who may build stanza and stream errors; that each
 // cited section of an RFC or XEP exists (specs.txt, made by `make specs`) and that a feature names the version of a XEP
-// that was read; that a dependency has its decision; formatting, and words that do not belong in a committed file.
+// that was read; that a dependency has its decision; that each trap that servers fall into has its test; formatting, and words that do not belong in a committed file.
 // The pages that the program writes about itself (doc/xeps.md, doc/config.md, doc/hooks.md) are compared where they
 // are made, not here.
 //
@@ -48,5 +48,6 @@ func Checks() []Check {
 		{"versions", checkVersions},
 		{"dependencies", checkDependencies},
 		{"words", checkWords},
+		{"traps", checkTraps},
 	}
 }

@@ -3,6 +3,7 @@ package tidy
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -311,4 +312,25 @@ func TestIndexRoundTrip(t *testing.T) {
 	if _, got, _ := strings.Cut(out.String(), "\n"); got != want {
 		t.Errorf("wrote\n%s\nwant\n%s", got, want)
 	}
+}
+
+func TestTraps(t *testing.T) {
+	all := func(change func(map[string]string)) map[string]string {
+		files := map[string]string{"x/a_test.go": "package x_test\nfunc TestScripts(t *testing.T) { xmpptest.Scripts(t) }\n"}
+		for n := 1; n < lastTrap; n++ {
+			files[fmt.Sprintf("x/testdata/trap-%02d-name.script", n)] = "# a trap\n"
+		}
+		files["y/b_test.go"] = fmt.Sprintf("package y\nfunc TestTrap%02d_Name(t *testing.T) {}\n", lastTrap)
+		change(files)
+		return files
+	}
+	judge(t, checkTraps, []trial{
+		{"none at all", map[string]string{"a.go": "package a"}, nil},
+		{"complete", all(func(map[string]string) {}), nil},
+		{"one is missing", all(func(f map[string]string) { delete(f, "x/testdata/trap-07-name.script") }), []string{"trap 7 has no test"}},
+		{"one is skipped", all(func(f map[string]string) {
+			f["y/b_test.go"] = fmt.Sprintf("package y\nfunc TestTrap%02d_Name(t *testing.T) { t.Skip() }\n", lastTrap)
+		}), []string{"b_test.go:2: the test of a trap is never skipped"}},
+		{"scripts that nobody plays", all(func(f map[string]string) { f["z/testdata/trap-01-name.script"] = "# a trap\n" }), []string{"no test of z calls"}},
+	})
 }
