@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/starling-im/starling/internal/module"
+	"github.com/starling-im/starling/internal/account"
 	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/sasl"
@@ -125,7 +126,7 @@ func (c *conn) refuse(err error) error {
 		f = &sasl.Failure{Condition: sasl.TemporaryAuthFailure, Err: err}
 	}
 	level := slog.LevelInfo
-	if f.Condition == sasl.TemporaryAuthFailure && f.Text == "" {
+	if f.Condition == sasl.TemporaryAuthFailure && f.Text == "" && !errors.Is(err, account.ErrBusy) {
 		level = slog.LevelError // our fault, an operator must know
 	}
 	c.srv.log.LogAttrs(c.ctx, level, "authentication failed", slog.String("addr", c.addr()),

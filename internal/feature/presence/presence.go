@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/starling-im/starling/internal/config"
 	"github.com/starling-im/starling/internal/feature/roster"
 	"github.com/starling-im/starling/internal/hook"
 	"github.com/starling-im/starling/internal/module"
@@ -24,13 +25,14 @@ var Module = module.Def[Config]{
 	Doc:      "Tells contacts who is available, and carries subscription requests.",
 	Specs:    []module.Spec{{RFC: 6121, Note: "subscriptions, presence, probes, directed presence"}},
 	Needs:    []string{"roster"},
-	Defaults: Config{MaxDirected: 1000},
+	Defaults: Config{MaxDirected: 1000, MaxBytes: 16 << 10},
 	Start:    start,
 }
 
 // Config is the feature's configuration.
 type Config struct {
-	MaxDirected int `toml:"max_directed" doc:"Most addresses that a session may send directed presence to at once."`
+	MaxDirected int         `toml:"max_directed" doc:"Most addresses that a session may send directed presence to at once."`
+	MaxBytes    config.Size `toml:"max_bytes" min:"1 KiB" doc:"Longest presence that is broadcast: every contact gets a copy."`
 }
 
 type presence struct {
@@ -52,6 +54,9 @@ func start(h *module.Host, cfg Config) error {
 
 // own handles presence without 'to': RFC 6121 §4.2, §4.4, §4.5.
 func (p *presence) own(ctx context.Context, e *module.Passage) error {
+	if len(e.Stanza.String()) > int(p.cfg.MaxBytes) {
+		return stanza.Err(stanza.PolicyViolation, "presence may have "+p.cfg.MaxBytes.String()+" at most")
+	}
 	switch e.Stanza.Type {
 	case stanza.Available:
 		return p.available(ctx, e.Session, e.Stanza)

@@ -18,17 +18,12 @@ func (r *Roster) get(ctx context.Context, iq *stanza.Stanza) (xml.Element, error
 	if !iq.To.IsZero() && iq.To != owner { // RFC 6121 §2.1.5
 		return xml.None, stanza.Err(stanza.Forbidden, "only the owner may see a roster")
 	}
-	var l *List
-	err := r.turns.Run(ctx, owner, func() (err error) {
-		// In the owner's turn, so that no push falls between this list and the interest in pushes.
-		if s := r.host.Sessions.Find(iq.From); s != nil {
-			s.Update(func(st *session.State) { st.Interested = true })
-		}
-		l, err = r.List(ctx, owner)
-		return err
-	})
+	l, err := r.List(ctx, owner)
 	if err != nil {
 		return xml.None, err
+	}
+	if f := session.FlowOf(ctx); f != nil && f.Session != nil && f.Session.JID == iq.From {
+		f.After(func(ctx context.Context) { r.interest(ctx, f.Session, l) })
 	}
 	ask := iq.Payload()
 	version := strconv.FormatInt(l.Version, 10)
@@ -50,6 +45,25 @@ func (l *List) Element() xml.Element {
 }
 
 func node(e xml.Element) xml.Node { return xml.Node{Element: &e} }
+
+// interest makes a session one that is told of changes, now that it has a list, and
+// tells it of those since that list.
+func (r *Roster) interest(ctx context.Context, s *session.Session, has *List) {
+	err := r.turns.Run(ctx, s.Bare, func() error {
+		s.Update(func(st *session.State) { st.Interested = true })
+		now, err := r.List(ctx, s.Bare)
+		if err != nil {
+			return err
+		}
+		for _, contact := range has.changes(now) {
+			r.tellItem(ctx, s, now, contact)
+		}
+		return nil
+	})
+	if err != nil {
+		r.host.Log.Error("changes of a roster not pushed", "account", s.Bare.String(), "err", err)
+	}
+}
 
 // set adds, changes or removes one contact: RFC 6121 §2.3 to §2.5.
 func (r *Roster) set(ctx context.Context, iq *stanza.Stanza) (xml.Element, error) {
@@ -191,11 +205,16 @@ func (r *Roster) pushLater(ctx context.Context, version int64, owner, contact ji
 
 // deliver sends an item to every interested resource of the owner: RFC 6121 §2.1.6.
 func (r *Roster) deliver(ctx context.Context, l *List, owner, contact jid.JID) {
-	item := l.Item(contact)
-	q := xml.New(NS, "query", "ver", strconv.FormatInt(l.Version, 10)).With(item.element())
 	for _, s := range r.host.Sessions.Account(owner) {
 		if s.State().Interested {
-			r.host.Router.Deliver(ctx, s, stanza.New(stanza.IQ, stanza.Set, stream.NewID(), s.JID, q))
+			r.tellItem(ctx, s, l, contact)
 		}
 	}
+}
+
+// tellItem pushes an item, as it stands in a list, to one session.
+func (r *Roster) tellItem(ctx context.Context, s *session.Session, l *List, contact jid.JID) {
+	item := l.Item(contact)
+	q := xml.New(NS, "query", "ver", strconv.FormatInt(l.Version, 10)).With(item.element())
+	r.host.Router.Deliver(ctx, s, stanza.New(stanza.IQ, stanza.Set, stream.NewID(), s.JID, q))
 }

@@ -148,3 +148,20 @@ func (l *List) Item(contact jid.JID) Item {
 	}
 	return Item{Contact: contact}
 }
+
+// changes lists the contacts that clients see otherwise in another list of the same owner.
+func (l *List) changes(other *List) []jid.JID {
+	var all []jid.JID
+	for i := range other.Items {
+		now, was := &other.Items[i], l.Item(other.Items[i].Contact)
+		if !now.visiblySame(&was) {
+			all = append(all, now.Contact)
+		}
+	}
+	for i := range l.Items {
+		if _, still := other.index[l.Items[i].Contact]; !still && l.Items[i].Listed {
+			all = append(all, l.Items[i].Contact)
+		}
+	}
+	return all
+}
