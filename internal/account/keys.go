@@ -100,10 +100,13 @@ func (c credentials) address(username string) jid.JID {
 
 // Keys implements sasl.Credentials.
 func (c credentials) Keys(ctx context.Context, username string, h sasl.Hash) (k sasl.Keys, known bool, err error) {
-	bare := c.address(username)
+	bare, before := c.address(username), c.accounts.known.generation()
 	keys, err := c.accounts.load(ctx, bare)
 	if err != nil {
 		return sasl.Keys{}, false, err
+	}
+	if len(keys) > 0 { // binding a resource asks next
+		c.accounts.known.add(bare, before)
 	}
 	return c.choose(ctx, bare, username, keys, h)
 }

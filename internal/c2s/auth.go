@@ -5,8 +5,8 @@ import (
 	"errors"
 	"log/slog"
 
-	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/account"
+	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/sasl"

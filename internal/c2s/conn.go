@@ -43,6 +43,7 @@ type conn struct {
 	task   func(ctx context.Context) error // what a worker is to do, or does; nothing is handled meanwhile
 	work   sync.Mutex                      // held by the worker that has the connection
 	done   bool                            // nothing more is read
+	rested bool                            // nothing has come for restAfter
 	pinged bool                            // the client was asked whether it is still there
 	opened atomic.Bool                     // our header of the present stream is sent
 	ended  atomic.Bool
@@ -53,9 +54,9 @@ func (c *conn) OnBytes(b []byte) error {
 	if c.done {
 		return nil
 	}
-	if c.pinged && len(b) > 0 {
-		c.pinged = false
-		c.sock.SetIdle(c.srv.opts.PingAfter)
+	if c.rested && len(b) > 0 {
+		c.rested, c.pinged = false, false
+		c.sock.SetIdle(c.srv.restAfter())
 	}
 	err := c.reader.Feed(b)
 	if err == nil {
@@ -74,7 +75,8 @@ func (c *conn) OnBytes(b []byte) error {
 }
 
 // drain handles elements until bytes run out, or a worker has the connection.
-func (c *conn) drain() error {
+func (c *conn) drain() (err error) {
+	defer c.recovered(&err)
 	for c.task == nil && !c.done {
 		ev, it, err := c.reader.Next()
 		if err != nil {
@@ -108,6 +110,15 @@ func (c *conn) drain() error {
 func (c *conn) OnIdle() {
 	switch {
 	case c.sess == nil: // has a deadline of its own
+	case !c.rested:
+		c.rested = true
+		c.sock.Rest()
+		if after := c.srv.opts.PingAfter; after > 0 {
+			after = max(after-c.srv.restAfter(), time.Millisecond)
+			c.sock.SetIdle(after)
+		} else {
+			c.sock.SetIdle(0)
+		}
 	case c.pinged:
 		c.fail(stream.Err(stream.ConnectionTimeout, "no answer to a ping"))
 	default:
@@ -139,8 +150,7 @@ func (c *conn) stanza(it *xml.Item) error {
 		c.send([]byte(c.srv.router.Answer(st, xml.None, nil).String()))
 		return nil
 	}
-	if c.srv.router.Quick(st) {
-		c.srv.router.FromClient(c.ctx, c.sess, st)
+	if c.srv.router.Inline(c.ctx, &c.flow, c.sess, st) {
 		return nil
 	}
 	c.async(func(ctx context.Context) error {
@@ -191,12 +201,7 @@ func (c *conn) OnFlush() {
 // perform runs the task on a worker, and gives the connection back to its driver.
 func (c *conn) perform() {
 	ctx, cancel := context.WithTimeout(c.ctx, c.srv.opts.RequestTimeout)
-	ctx = session.WithFlow(ctx, &c.flow)
-	err := c.guard(func() error {
-		err := c.task(ctx)
-		c.flow.Settle(ctx)
-		return err
-	})
+	err := c.do(session.WithFlow(ctx, &c.flow))
 	cancel()
 	if err != nil {
 		c.fail(err)
@@ -207,16 +212,20 @@ func (c *conn) perform() {
 	c.sock.Resume()
 }
 
-// guard turns a panic into the end of this one stream.
-func (c *conn) guard(fn func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.srv.log.Error("panic while handling a client", slog.String("addr", c.addr()),
-				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			err = stream.Err(stream.InternalServerError, "").Because(fmt.Errorf("panic: %v", p))
-		}
-	}()
-	return fn()
+func (c *conn) do(ctx context.Context) (err error) {
+	defer c.recovered(&err)
+	err = c.task(ctx)
+	c.flow.Settle(ctx)
+	return err
+}
+
+// recovered turns a panic into the end of this one stream.
+func (c *conn) recovered(err *error) {
+	if p := recover(); p != nil {
+		c.srv.log.Error("panic while handling a client", slog.String("addr", c.addr()),
+			slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		*err = stream.Err(stream.InternalServerError, "").Because(fmt.Errorf("panic: %v", p))
+	}
 }
 
 // Append queues a stanza for the client (session.Out).

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -120,7 +121,7 @@ func (s *Server) admit(ctx context.Context, nc *net.TCPConn, direct bool) {
 		return
 	}
 	c.reader.Limits, c.reader.Budget = s.opts.StrangerLimits, s.opts.Assembly
-	c.sock.SetIdle(s.opts.PingAfter)
+	c.sock.SetIdle(s.restAfter())
 	c.talks = &negotiation{}
 	c.talks.timer = time.AfterFunc(s.opts.AuthTimeout, func() {
 		c.End(stream.Err(stream.ConnectionTimeout, "").Because(errTooSlow)) // XEP-0205 §4.3
@@ -130,10 +131,16 @@ func (s *Server) admit(ctx context.Context, nc *net.TCPConn, direct bool) {
 		cfg, c.served = s.door.Connection("")
 		c.sock.DirectTLS(cfg)
 	}
-	go func() {
-		defer s.serving.Done()
-		c.sock.Serve(ctx, c)
-	}()
+	c.sock.Start(ctx, c, s.serving.Done)
+}
+
+// restAfter is the silence after which a connection gives back what handling input took.
+func (s *Server) restAfter() time.Duration {
+	const rest = 5 * time.Second
+	if s.opts.PingAfter > 0 {
+		return min(rest, s.opts.PingAfter)
+	}
+	return rest
 }
 
 // errTooSlow ends a connection that is not logged in when it should be.
@@ -207,6 +214,11 @@ func (s *Server) acceptSession(others []*session.Session) error {
 
 // sessionEnded tells the features that a session is over.
 func (s *Server) sessionEnded(sess *session.Session) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic while handling the end of a session", "user", sess.JID.String(), "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
 	session.Within(context.Background(), func(ctx context.Context, _ *session.Flow) {
 		ctx, cancel := context.WithTimeout(ctx, s.opts.RequestTimeout)
 		defer cancel()

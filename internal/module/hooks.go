@@ -52,28 +52,40 @@ type Hooks struct {
 	quick []QuickFunc
 }
 
-// QuickFunc tells whether a handler can do its part on a stanza of this sender and
-// recipient from memory. When it cannot, a worker routes the stanza.
-type QuickFunc func(from, to jid.JID) bool
+// Readiness is how far the handlers of a feature can deal with a message of one
+// sender and recipient from memory.
+type Readiness uint8
+
+// From the least ready to the most.
+const (
+	Wait  Readiness = iota // they may have to read from storage: a worker routes the message
+	Ready                  // all that they need is in memory
+	Idle                   // they have nothing to do; Passage.Idle reminds them
+)
+
+// QuickFunc tells how ready the handlers of a feature are.
+type QuickFunc func(from, to jid.JID) Readiness
 
 // AddQuick registers a condition for routing without a worker. It is for features
 // whose handlers see every message and may have to read from storage.
 func (h *Hooks) AddQuick(fn QuickFunc) { h.quick = append(h.quick, fn) }
 
-// Quick tells whether no handler has to wait for storage.
-func (h *Hooks) Quick(from, to jid.JID) bool {
+// Quick is the readiness of the least ready feature.
+func (h *Hooks) Quick(from, to jid.JID) Readiness {
+	least := Idle
 	for _, fn := range h.quick {
-		if !fn(from, to) {
-			return false
+		if least = min(least, fn(from, to)); least == Wait {
+			break
 		}
 	}
-	return true
+	return least
 }
 
 // Passage is a stanza on its way, or an event of a session. Handlers do not keep it.
 type Passage struct {
 	Session *session.Session // the sender's, or the one the event is about; nil when it is not of this server
 	Stanza  *stanza.Stanza   // handlers of stage Amend may replace it; nil for events
+	Idle    bool             // every QuickFunc has said Idle for this message
 }
 
 // AccountEvent is about one account.

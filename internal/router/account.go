@@ -18,12 +18,12 @@ func (r *Router) account(ctx context.Context, f *session.Flow, st *stanza.Stanza
 	}
 	if h := &r.core.Hooks.ToAccount; !h.Empty() {
 		var ok bool
-		if st, ok = r.pass(ctx, h, nil, st); !ok {
+		if st, ok = r.pass(ctx, h, nil, st, false); !ok {
 			return
 		}
 	}
 	if st.Kind == stanza.Message {
-		r.message(ctx, f, st)
+		r.message(ctx, f, st, r.core.Sessions.Account(st.To.Bare()))
 	} else {
 		r.iq(ctx, f, st)
 	}
@@ -31,7 +31,7 @@ func (r *Router) account(ctx context.Context, f *session.Flow, st *stanza.Stanza
 
 // presence delivers presence that no feature took over.
 func (r *Router) presence(ctx context.Context, f *session.Flow, st *stanza.Stanza) {
-	st, ok := r.pass(ctx, &r.core.Hooks.PresenceIn, nil, st)
+	st, ok := r.pass(ctx, &r.core.Hooks.PresenceIn, nil, st, false)
 	if !ok {
 		return
 	}
@@ -48,9 +48,8 @@ func (r *Router) presence(ctx context.Context, f *session.Flow, st *stanza.Stanz
 	}
 }
 
-// message delivers by the table of RFC 6121 §8.5.4.
-func (r *Router) message(ctx context.Context, f *session.Flow, st *stanza.Stanza) {
-	sessions := r.core.Sessions.Account(st.To.Bare())
+// message delivers to the sessions of an account by the table of RFC 6121 §8.5.4.
+func (r *Router) message(ctx context.Context, f *session.Flow, st *stanza.Stanza, sessions []*session.Session) {
 	if st.To.IsFull() {
 		for _, s := range sessions {
 			if s.JID == st.To && f.Send(s, st) {
@@ -135,7 +134,7 @@ func (r *Router) iqToResource(ctx context.Context, f *session.Flow, st *stanza.S
 	ours := st.From.IsZero() || st.From.IsHost() && r.core.Local(st.From) // the server's own
 	if st.IsRequest() && st.From.Bare() != s.Bare && !ours {
 		var ok bool
-		if st, ok = r.pass(ctx, &r.core.Hooks.Gate, s, st); !ok {
+		if st, ok = r.pass(ctx, &r.core.Hooks.Gate, s, st, false); !ok {
 			return
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/starling-im/starling/internal/hook"
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/session"
+	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 )
 
@@ -50,17 +51,43 @@ func New(core *module.Core, log *slog.Logger) *Router {
 // Handle names the features whose handlers answer iqs. It is called once, before the first stanza.
 func (r *Router) Handle(set *module.Set) { r.set = set }
 
-// Quick tells whether a client's stanza can be routed without waiting for anything,
-// so that the connection need not hand it to a worker: a message for somebody who
-// is there. It is a guess about the next moment; if the recipient leaves meanwhile,
-// routing is right all the same, and only slower.
-func (r *Router) Quick(st *stanza.Stanza) bool {
+// Inline routes a client's stanza at once if nothing has to be waited for: a message
+// for somebody who is there. It reports whether it did; what is left goes to FromClient
+// on a worker.
+func (r *Router) Inline(ctx context.Context, f *session.Flow, s *session.Session, st *stanza.Stanza) bool {
 	if st.Kind != stanza.Message || !r.core.Local(st.To) || st.To.Local() == "" {
 		return false
 	}
-	for _, s := range r.core.Sessions.Account(st.To.Bare()) {
-		if s.JID == st.To || s.State().Reachable() {
-			return r.core.Hooks.Quick(st.From.Bare(), st.To.Bare())
+	sessions := r.core.Sessions.Account(st.To.Bare())
+	if !anyTakes(sessions, st.To) {
+		return false
+	}
+	h := r.core.Hooks
+	ready := h.Quick(s.Bare, st.To.Bare())
+	if ready == module.Wait {
+		return false
+	}
+	to, ok := st.To, false
+	if st, ok = r.pass(ctx, &h.FromClient, s, st, ready == module.Idle); !ok {
+		return true
+	}
+	if st.To != to { // a feature has sent it elsewhere
+		r.route(ctx, f, st)
+		return true
+	}
+	r.metrics.routed[st.Kind].Inc()
+	if st, ok = r.pass(ctx, &h.ToAccount, nil, st, ready == module.Idle); ok {
+		r.message(ctx, f, st, sessions)
+	}
+	return true
+}
+
+// anyTakes tells whether a message to an address finds a session. If that one leaves the
+// next moment, routing is right all the same, and only slower.
+func anyTakes(sessions []*session.Session, to jid.JID) bool {
+	for _, s := range sessions {
+		if s.JID == to || s.State().Reachable() {
+			return true
 		}
 	}
 	return false
@@ -71,17 +98,17 @@ func (r *Router) FromClient(ctx context.Context, s *session.Session, st *stanza.
 	h := r.core.Hooks
 	if !h.FromClient.Empty() {
 		var ok bool
-		if st, ok = r.pass(ctx, &h.FromClient, s, st); !ok {
+		if st, ok = r.pass(ctx, &h.FromClient, s, st, false); !ok {
 			return
 		}
 	}
 	switch {
 	case st.Kind == stanza.Presence && st.To.IsZero():
-		r.pass(ctx, &h.OwnPresence, s, st)
+		r.pass(ctx, &h.OwnPresence, s, st, false)
 		return
 	case st.Kind == stanza.Presence:
 		var ok bool
-		if st, ok = r.pass(ctx, &h.PresenceOut, s, st); !ok {
+		if st, ok = r.pass(ctx, &h.PresenceOut, s, st, false); !ok {
 			return
 		}
 	case st.To.IsZero() && st.Kind == stanza.Message:
@@ -97,12 +124,12 @@ func (r *Router) FromClient(ctx context.Context, s *session.Session, st *stanza.
 }
 
 // pass runs the handlers of a point. It reports whether the stanza goes on.
-func (r *Router) pass(ctx context.Context, point *hook.Point[module.Passage], s *session.Session, st *stanza.Stanza) (*stanza.Stanza, bool) {
+func (r *Router) pass(ctx context.Context, point *hook.Point[module.Passage], s *session.Session, st *stanza.Stanza, idle bool) (*stanza.Stanza, bool) {
 	if point.Empty() {
 		return st, true
 	}
 	p := passages.Get().(*module.Passage)
-	p.Session, p.Stanza = s, st
+	p.Session, p.Stanza, p.Idle = s, st, idle
 	err := point.Run(ctx, p)
 	passed := p.Stanza
 	*p = module.Passage{}

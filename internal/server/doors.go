@@ -54,7 +54,7 @@ func (s *Server) Start(context.Context) error {
 			return err
 		}
 	}
-	s.run("garbage collector's pace", pace)
+	s.run("garbage collector's pace", s.pace)
 	for name, all := range s.Addresses() {
 		info.Addresses[name] = all[0]
 	}

@@ -23,8 +23,9 @@ const (
 )
 
 // pace adapts the collector to the load until the context ends. An operator who sets
-// GOGC has decided already.
-func pace(ctx context.Context) {
+// GOGC has decided already. While people log in the collector keeps its usual pace: what
+// sessions keep would otherwise lie scattered among garbage, which no collection mends.
+func (s *Server) pace(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
@@ -33,7 +34,7 @@ func pace(ctx context.Context) {
 	samples := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(samples)
 	lastCycles, lastAllocs := samples[0].Value.Uint64(), samples[2].Value.Uint64()
-	busy, calm := false, 0
+	sessions, busy, calm := s.core.Sessions.Len(), false, 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -43,7 +44,14 @@ func pace(ctx context.Context) {
 		}
 		metrics.Read(samples)
 		cycles, live, allocs := samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64()
+		before := sessions
+		sessions = s.core.Sessions.Len()
 		switch {
+		case sessions > before+before/100:
+			if busy {
+				debug.SetGCPercent(usual)
+				busy = false
+			}
 		case !busy && cycles-lastCycles > oftenCycles:
 			debug.SetGCPercent(percentFor(live))
 			busy, calm = true, 0

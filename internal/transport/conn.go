@@ -89,6 +89,7 @@ type Conn struct {
 	idleSet  bool                  // idle is new: the deadline must be set
 	peerGone bool                  // the peer has sent its last byte
 	upgrade  *tls.Config           // a handshake is wanted
+	rest     bool                  // a new goroutine is to go on
 
 	mu       sync.Mutex    // guards the rest, up to reset
 	pending  *outBuffer    // appended and not yet taken by a flush
@@ -187,6 +188,34 @@ func (c *Conn) Serve(ctx context.Context, h Handler) (err error) {
 	defer func() { err = c.finish() }()
 	c.shared.followers.join(ctx, c)
 	defer c.shared.followers.leave(ctx, c)
-	c.drive()
+	for c.drive() {
+	}
 	return nil // replaced by what finish says
 }
+
+// Start is Serve on a goroutine of its own; done is called last. Only so does Rest have an effect.
+func (c *Conn) Start(ctx context.Context, h Handler, done func()) {
+	c.handler = h
+	c.last = now()
+	c.shared.metrics.opened()
+	c.shared.followers.join(ctx, c)
+	go c.run(ctx, done)
+}
+
+func (c *Conn) run(ctx context.Context, done func()) {
+	rests := false
+	defer func() {
+		if !rests {
+			c.shared.followers.leave(ctx, c)
+			c.finish()
+			done()
+		}
+	}()
+	if rests = c.drive(); rests {
+		go c.run(ctx, done)
+	}
+}
+
+// Rest, called in OnBytes or OnIdle, makes the driver wait on a new goroutine. Handling input grows the stack of the
+// old one, and the runtime hardly ever shrinks a stack: a handler that expects a long silence saves 2 KiB or more.
+func (c *Conn) Rest() { c.rest = true }

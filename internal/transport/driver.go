@@ -24,15 +24,19 @@ var past = time.Unix(1, 0)
 // wake ends the driver's wait. mu is held, so that a wake cannot come later than the driver's look at what it was for.
 func (c *Conn) wake() { c.nc.SetReadDeadline(past) }
 
-// drive is the driver's loop; it returns when the socket is of no more use.
-func (c *Conn) drive() {
+// drive is the driver's loop. It returns true if another goroutine is to go on, and false when the socket is of no more
+// use.
+func (c *Conn) drive() (rests bool) {
 	for {
 		switch s := c.signals.Load(); {
 		case s&sigAborted != 0:
-			return
+			return false
 		case s&sigClosing != 0:
 			c.shutdown()
-			return
+			return false
+		case c.rest:
+			c.rest = false
+			return true
 		case s&sigResumed != 0:
 			c.resume()
 		case c.upgrade != nil && s&sigPaused == 0:

@@ -18,7 +18,7 @@ class Missed(Exception):
 
 
 class Refused(Exception):
-    """The server refused the login; the text is its condition."""
+    """The server refused a login or a request; the text is its condition."""
 
 
 Message = collections.namedtuple("Message", "sender body delayed")

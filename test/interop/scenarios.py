@@ -10,12 +10,15 @@ import sys
 import tempfile
 import time
 
+from features import tour
 from profanity import Profanity
 from server import Running, Starling
 from slix import Slix
+from slix_features import SlixFeatures
 from smack.suite import Smack
 from story import pair
 from xmppjs import XmppJS
+from xmppjs_features import XmppJSFeatures
 
 HERE = pathlib.Path(__file__).parent
 FAILURES = HERE / ".cache" / "failures"
@@ -25,6 +28,7 @@ class Story:
     """Two clients that play the story over one transport."""
 
     limit = 240.0  # seconds
+    settings = ()  # of the server
 
     def __init__(self, tls, *kinds):
         self.tls, self.kinds = tls, kinds
@@ -36,8 +40,29 @@ class Story:
         await pair(*cast)
 
 
+class Tour:
+    """Two clients of one kind, and an administrator, that try all other features."""
+
+    limit = 240.0
+    settings = ("search.enabled=true",)
+
+    def __init__(self, tls, kind):
+        self.tls, self.kind = tls, kind
+
+    async def play(self, server, cast, options):
+        suffix = os.urandom(3).hex()
+        cast.extend(self.kind(server, self.tls, f"{who}{suffix}", f"{who} sesame") for who in ("romeo", "juliet"))
+        account, admin = await server.admin(), None
+        if account:
+            admin = self.kind(server, self.tls, *account)
+            cast.append(admin)
+        await tour(*cast[:2], admin)
+
+
 PAIRS = [(Slix, Slix), (XmppJS, XmppJS), (Slix, XmppJS), (Slix, Profanity), (XmppJS, Profanity)]
 SCENARIOS = {f"{tls} {a.kind}-{b.kind}": Story(tls, a, b) for tls in ("starttls", "direct") for a, b in PAIRS}
+for kind in (SlixFeatures, XmppJSFeatures):
+    SCENARIOS[f"starttls {kind.kind}-features"] = Tour("starttls", kind)
 SCENARIOS["starttls smack"] = Smack()
 
 
@@ -45,7 +70,7 @@ async def play(name, options):
     """Plays one scenario and returns None, or what went wrong."""
     scenario = SCENARIOS[name]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="starling-interop-"))
-    server = Running(options.against, folder) if options.against else Starling(options.binary, folder)
+    server = Running(options.against, folder) if options.against else Starling(options.binary, folder, scenario.settings)
     cast, problems = [], []
 
     async def act():
@@ -78,7 +103,7 @@ def keep(name, folder, cast):
         shutil.copy(log, where)
     for client in cast:
         lines = [f"{time.strftime('%H:%M:%S', time.localtime(at))} {line}\n" for at, line in client.trace]
-        (where / f"{client.name[:-6]}-{client.kind}.txt").write_text("".join(lines))
+        (where / f"{client.name[:-6] or client.name}-{client.kind}.txt").write_text("".join(lines))
 
 
 def address(text):

@@ -50,9 +50,10 @@ class Starling(Running):
 
     process = None
 
-    def __init__(self, binary, folder):
+    def __init__(self, binary, folder, settings=()):
         super().__init__({}, folder)
         self.binary = binary
+        self.settings = [arg for setting in ("listen.admin=127.0.0.1:0", *settings) for arg in ("--set", setting)]
         self.data, self.log = self.folder / "data", self.folder / "server.log"
 
     async def start(self):
@@ -60,7 +61,7 @@ class Starling(Running):
             self.process = await asyncio.create_subprocess_exec(
                 self.binary, "serve", "--data", self.data, "--domain", self.domain,
                 "--listen-c2s", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--listen-https", "",
-                "--open-registration", "--set", "listen.admin=127.0.0.1:0",
+                "--open-registration", *self.settings,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             run = await asyncio.wait_for(self._ready(), START)

@@ -18,6 +18,9 @@ class Slix(Client):
     # Python's ssl has no tls-exporter, so no -PLUS under TLS 1.3.
     strong = ("SCRAM-SHA-512-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512", "SCRAM-SHA-256")
 
+    plugins = ("xep_0030", "xep_0199", "xep_0203")
+    plugin_config = {}
+
     xmpp = None
 
     def __init__(self, *args):
@@ -47,8 +50,8 @@ class Slix(Client):
         xmpp.enable_direct_tls = self.tls == "direct"
         xmpp.enable_starttls = self.tls == "starttls"
         xmpp.auto_authorize, xmpp.auto_subscribe = None, False
-        for plugin in ("xep_0030", "xep_0199", "xep_0203"):
-            xmpp.register_plugin(plugin)
+        for plugin in self.plugins:
+            xmpp.register_plugin(plugin, self.plugin_config.get(plugin))
         if register:
             xmpp.register_plugin("xep_0077")
             xmpp.add_event_handler("register", self._fill_form)
@@ -109,7 +112,7 @@ class Slix(Client):
         await answer.send(timeout=DEADLINE)
 
     def _on_message(self, stanza):
-        if stanza["body"]:
+        if stanza["body"] and stanza["type"] != "error":
             delayed = bool(stanza["delay"]["stamp"])
             self.messages.append(Message(stanza["from"].bare, stanza["body"], delayed))
             self.changed()

@@ -86,7 +86,7 @@ class XmppJS(Client):
             raise Missed(f"xmpp.js {self.name} awaited the end of {op} {args} for {DEADLINE:.0f} s; "
                          f"last traffic: {self.tail()}") from None
         error = told.get("error")
-        if error and error["name"] == "SASLError":
+        if error and error["name"] == {"login": "SASLError", "iq": "StanzaError"}.get(op):
             raise Refused(error["condition"])
         if error:
             raise Missed(f"xmpp.js {self.name}: {op} {args} failed: {error['text']}; "

@@ -95,19 +95,27 @@ func (b *Blocking) Blocks(ctx context.Context, owner, contact jid.JID) (bool, er
 	return l.blocks(owner, contact), nil
 }
 
-// atHand tells whether both lists that a message is held against are in memory.
-func (b *Blocking) atHand(from, to jid.JID) bool {
-	if _, ok := b.lists.Get(to); !ok {
-		return false
+// atHand tells whether both lists that a message is held against are in memory, and
+// whether anybody is on them.
+func (b *Blocking) atHand(from, to jid.JID) module.Readiness {
+	theirs, ok := b.lists.Get(to)
+	if !ok {
+		return module.Wait
 	}
-	_, ok := b.lists.Get(from)
-	return ok
+	own, ok := b.lists.Get(from)
+	switch {
+	case !ok:
+		return module.Wait
+	case theirs == empty && own == empty:
+		return module.Idle
+	}
+	return module.Ready
 }
 
 // outbound refuses what a client sends to somebody whom the user has blocked: XEP-0191 §3.3.
 func (b *Blocking) outbound(ctx context.Context, e *module.Passage) error {
 	to := e.Stanza.To
-	if to.IsZero() {
+	if e.Idle || to.IsZero() {
 		return nil
 	}
 	blocked, err := b.Blocks(ctx, e.Session.Bare, to)
@@ -121,6 +129,9 @@ func (b *Blocking) outbound(ctx context.Context, e *module.Passage) error {
 
 // inbound refuses messages and iqs for a user who has blocked the sender: XEP-0191 §3.3.
 func (b *Blocking) inbound(ctx context.Context, e *module.Passage) error {
+	if e.Idle {
+		return nil
+	}
 	blocked, err := b.Blocks(ctx, e.Stanza.To.Bare(), e.Stanza.From)
 	if err != nil || !blocked {
 		return err

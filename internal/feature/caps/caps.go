@@ -41,6 +41,7 @@ var Module = module.Def[struct{}]{
 
 // Caps knows the capabilities of entities.
 type Caps struct {
+	own sync.Map // by domain: described
 	// Known tells of an entity whose capabilities are known now, or are others than before.
 	Known hook.Point[Change]
 
@@ -94,8 +95,26 @@ func start(h *module.Host, _ struct{}) error {
 	return nil
 }
 
-// server describes a domain as its disco#info does, and what stands for that.
+// described is what a domain says of itself.
+type described struct {
+	info *module.InfoEvent
+	ver  string
+}
+
+// server describes a domain as its disco#info does, and what stands for that. It is
+// made at the first log-in, when every feature has started, and does not change then.
 func (c *Caps) server(ctx context.Context, domain jid.JID) (*module.InfoEvent, string, error) {
+	if d, ok := c.own.Load(domain); ok {
+		return d.(described).info, d.(described).ver, nil
+	}
+	e, ver, err := c.describe(ctx, domain)
+	if err == nil {
+		c.own.Store(domain, described{e, ver})
+	}
+	return e, ver, err
+}
+
+func (c *Caps) describe(ctx context.Context, domain jid.JID) (*module.InfoEvent, string, error) {
 	e := &module.InfoEvent{Target: module.Server, Entity: domain}
 	if err := c.disco.Info(ctx, e); err != nil {
 		return nil, "", err

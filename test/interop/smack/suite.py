@@ -34,6 +34,7 @@ class Smack:
     """The suite, or those of its tests that --only names."""
 
     limit = 480.0  # seconds
+    settings = ()
 
     async def play(self, server, cast, options):
         passing, not_yet, chosen = set(entries(PASSING)), entries(NOT_YET), options.only

@@ -33,6 +33,10 @@ function onStanza(stanza) {
 const items = (query) =>
   query.getChildren("item").map(({ attrs }) => [attrs.jid, attrs.subscription]);
 
+// An element from [name, attributes, …children], where a child is an element or a text.
+const build = (tree) =>
+  typeof tree === "string" ? tree : xml(tree[0], tree[1], ...tree.slice(2).map(build));
+
 const ops = {
   async login({ service, domain, username, password }) {
     mechanism = null;
@@ -74,6 +78,15 @@ const ops = {
   },
   async message({ to, body }) {
     await xmpp.send(xml("message", { to, type: "chat" }, xml("body", {}, body)));
+  },
+  async send({ stanza }) {
+    await xmpp.send(build(stanza));
+  },
+  async iq({ to, type, payload }) {
+    return String(await xmpp.iqCaller.request(xml("iq", { to, type }, build(payload))));
+  },
+  async answer({ space, name, payload }) {
+    xmpp.iqCallee.get(space, name, () => build(payload));
   },
 };
 
