@@ -19,7 +19,7 @@ const (
 	paceRoom    = 64 << 20 // bytes that the heap may grow by while busy
 	maxPercent  = 400      // of the live heap
 	usual       = 100      // percent, unless GOGC says otherwise
-	calmRounds  = 5        // of paceEvery, before memory is given back
+	calmTicks   = 10       // of paceEvery, before memory is given back; longer than connections take to rest
 )
 
 // pace adapts the collector to the load until the context ends. An operator who sets
@@ -29,44 +29,51 @@ func (s *Server) pace(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
+	defer debug.SetGCPercent(usual)
 	t := time.NewTicker(paceEvery)
 	defer t.Stop()
-	samples := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(samples)
-	lastCycles, lastAllocs := samples[0].Value.Uint64(), samples[2].Value.Uint64()
-	sessions, busy, calm := s.core.Sessions.Len(), false, 0
+	p := pacer{samples: []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}}
 	for {
 		select {
 		case <-ctx.Done():
-			debug.SetGCPercent(usual)
 			return
 		case <-t.C:
+			p.tick(s.core.Sessions.Len())
 		}
-		metrics.Read(samples)
-		cycles, live, allocs := samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64()
-		before := sessions
-		sessions = s.core.Sessions.Len()
-		switch {
-		case sessions > before+before/100:
-			if busy {
-				debug.SetGCPercent(usual)
-				busy = false
-			}
-		case !busy && cycles-lastCycles > oftenCycles:
-			debug.SetGCPercent(percentFor(live))
-			busy, calm = true, 0
-		case busy && allocs-lastAllocs < calmBytes:
-			if calm++; calm == calmRounds {
-				debug.SetGCPercent(usual)
-				debug.FreeOSMemory()
-				busy = false
-			}
-		case busy:
-			calm = 0
-			debug.SetGCPercent(percentFor(live))
-		}
-		lastCycles, lastAllocs = cycles, allocs
 	}
+}
+
+// pacer remembers what the last tick saw.
+type pacer struct {
+	samples        []metrics.Sample
+	cycles, allocs uint64
+	sessions       int
+	owed           bool // memory is to be given back once it is calm
+	calm           int  // ticks in a row
+}
+
+func (p *pacer) tick(sessions int) {
+	metrics.Read(p.samples)
+	cycles, live, allocs := p.samples[0].Value.Uint64(), p.samples[1].Value.Uint64(), p.samples[2].Value.Uint64()
+	grows := sessions > p.sessions+p.sessions/100
+	switch {
+	case grows:
+		debug.SetGCPercent(usual)
+		p.owed = true
+	case cycles-p.cycles > oftenCycles:
+		debug.SetGCPercent(percentFor(live))
+		p.owed = true
+	}
+	p.calm++
+	if grows || allocs-p.allocs > calmBytes {
+		p.calm = 0
+	}
+	if p.owed && p.calm == calmTicks {
+		debug.SetGCPercent(usual)
+		debug.FreeOSMemory()
+		p.owed = false
+	}
+	p.cycles, p.allocs, p.sessions = cycles, allocs, sessions
 }
 
 // percentFor lets a heap of so many live bytes grow by paceRoom, at least by the usual
