@@ -29,6 +29,7 @@ import (
 const (
 	envPrefix    = "STARLING_"
 	envFile      = "STARLING_CONFIG" // names the file itself and is read by the command line, not here
+	envTests     = "STARLING_TEST_"  // begins the names of what the project's own tests are told
 	maxFileBytes = 1 << 20
 )
 
@@ -184,7 +185,7 @@ func (l *loader) readEnv(env []string) {
 	for _, pair := range env {
 		name, text, _ := strings.Cut(pair, "=")
 		suffix, ok := strings.CutPrefix(name, envPrefix)
-		if !ok || name == envFile || isServiceLink(suffix) {
+		if !ok || name == envFile || strings.HasPrefix(name, envTests) || isServiceLink(suffix) {
 			continue
 		}
 		l.name, l.lines = "environment "+name, nil

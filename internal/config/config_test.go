@@ -182,7 +182,7 @@ func TestEnvironment(t *testing.T) {
 		"STARLING_REGISTRATION__ENABLED=true",
 		"STARLING_REGISTRATION__NAMES=3,4",
 		"STARLING_REGISTRATION__TOKEN=1234",
-		"STARLING_CONFIG=ignored", "STARLING_PORT=tcp://10.0.0.1:5222", "STARLING_PORT_5222_TCP=x", "STARLING_SERVICE_HOST=10.0.0.1",
+		"STARLING_CONFIG=ignored", "STARLING_TEST_POSTGRES=ignored", "STARLING_PORT=tcp://10.0.0.1:5222", "STARLING_PORT_5222_TCP=x", "STARLING_SERVICE_HOST=10.0.0.1",
 	}})
 	if got := []any{c.Domains, len(c.Listen.C2S), c.TLS.Certificates, c.Auth.FailureWindow, c.Limits.AssemblyTotal, c.Module("registration")}; !reflect.DeepEqual(got, []any{
 		[]string{"a.example", "b.example"}, 0, []CertFiles{{"c", "k"}}, day, Size(1 << 30), registrationConfig{Token: "1234", Names: []int{3, 4}},
