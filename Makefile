@@ -42,8 +42,9 @@ fuzz: ## every fuzz target for TIME (30s) each
 		go test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(TIME) "$$package" </dev/null || exit 1; \
 	done
 
-bench: ## every benchmark
+bench: build ## every benchmark, then Starling, a relay and the installed peers side by side: bench/RESULTS.md
 	$(POSTGRES) go test -run='^$$' -bench=. -benchmem -timeout=60m ./...
+	go run ./bench/run
 
 doc: build ## rewrite the generated pages of doc/
 	bin/starling doc

@@ -1,0 +1,135 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/starling-im/starling/cluster/internal/frame"
+	"github.com/starling-im/starling/cluster/internal/link"
+)
+
+// MaxRecord is the longest record of a channel, in bytes.
+const MaxRecord = frame.MaxRecord - 4096
+
+// Channel carries records from one node to another: in the order sent, each once, acknowledged after the receiver
+// has applied it. All channels to one node share a link and its window, and so their order.
+type Channel struct {
+	n       *Node
+	name    string
+	receive func(from Member, record []byte)
+	unsent  func(to Member, records [][]byte)
+}
+
+// channels are those of a node, by name.
+type channels struct {
+	mu      sync.RWMutex // guards byName
+	byName  map[string]*Channel
+	unknown atomic.Int64 // records for channels that this program does not have
+}
+
+// Channel makes this node's end of the channel with this name. receive is called for the records of one node one after
+// another; it must not wait for another node, and may keep the record. unsent is called when a member, in its
+// incarnation, is gone: with the records to it that were not acknowledged, in order. It may have applied some of
+// them. Both may be nil. Channel panics when the node has the channel already.
+func (n *Node) Channel(name string, receive func(from Member, record []byte), unsent func(to Member, records [][]byte)) *Channel {
+	if name == "" || len(name) > frame.MaxName {
+		panic(fmt.Sprintf("cluster: channel name %q", name))
+	}
+	c := &Channel{n, name, receive, unsent}
+	n.channels.mu.Lock()
+	defer n.channels.mu.Unlock()
+	if n.channels.byName == nil {
+		n.channels.byName = map[string]*Channel{}
+	}
+	if n.channels.byName[name] != nil {
+		panic(fmt.Sprintf("cluster: channel %q exists already", name))
+	}
+	n.channels.byName[name] = c
+	return c
+}
+
+// Send gives a record to the link to a member. While the link's window is full it waits until the context ends. ErrGone
+// says that there is no such member, or that it went before the record was accepted; an accepted record is
+// applied there or handed back here. Records to the node itself are not accepted.
+func (c *Channel) Send(ctx context.Context, to string, record []byte) error {
+	if len(record) > MaxRecord {
+		return ErrTooBig
+	}
+	p := c.n.view.Load().peers[to]
+	if p == nil {
+		return ErrGone
+	}
+	err := p.stanza.Send(ctx, frame.ChannelMsg, frame.AppendChannel(nil, c.name, record))
+	if errors.Is(err, link.ErrClosed) {
+		return ErrGone
+	}
+	return err
+}
+
+// Reply gives a record to the link to a member beside its window, and never waits. It is for answers to records that
+// came over the channel, whose number those bound. ErrTooBig says that too many are on their way.
+func (c *Channel) Reply(to string, record []byte) error {
+	if len(record) > MaxRecord {
+		return ErrTooBig
+	}
+	p := c.n.view.Load().peers[to]
+	if p == nil {
+		return ErrGone
+	}
+	err := p.stanza.Post(frame.ChannelMsg, frame.AppendChannel(nil, c.name, record))
+	switch {
+	case errors.Is(err, link.ErrClosed):
+		return ErrGone
+	case errors.Is(err, link.ErrFull):
+		return ErrTooBig
+	}
+	return err
+}
+
+func (cs *channels) get(name string) *Channel {
+	cs.mu.RLock()
+	defer cs.mu.RUnlock()
+	return cs.byName[name]
+}
+
+// deliver gives a record that came to its channel.
+func (cs *channels) deliver(n *Node, from string, body []byte) {
+	name, record, err := frame.ParseChannel(body)
+	c := cs.get(name)
+	if err != nil || c == nil || c.receive == nil {
+		if cs.unknown.Add(1) == 1 {
+			n.log.Warn("record for a channel that is not here", slog.String("channel", name), slog.String("member", from))
+		}
+		return
+	}
+	m, ok := n.Member(from)
+	if !ok {
+		m = Member{ID: from}
+	}
+	c.receive(m, record)
+}
+
+// handBack gives records that were not acknowledged to their channels.
+func (cs *channels) handBack(to Member, back []link.Record) {
+	var order []string
+	records := map[string][][]byte{}
+	for _, r := range back {
+		name, record, err := frame.ParseChannel(r.Body)
+		if r.Kind != frame.ChannelMsg || err != nil {
+			continue
+		}
+		if records[name] == nil {
+			order = append(order, name)
+		}
+		records[name] = append(records[name], record)
+	}
+	for _, name := range order {
+		if c := cs.get(name); c != nil && c.unsent != nil {
+			c.unsent(to, records[name])
+		}
+	}
+}

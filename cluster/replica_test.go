@@ -1,0 +1,138 @@
+package cluster
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/starling-im/starling/cluster/internal/frame"
+)
+
+// copied is a replica with what it asked for.
+type copied struct {
+	*replica
+	asked []uint64
+}
+
+func newCopied() *copied {
+	c := &copied{}
+	s := newStore()
+	c.replica = newReplica(s, &clock{now: time.Now}, slog.New(slog.DiscardHandler), s.owner("peer", 1))
+	c.start(func(id uint64) { c.asked = append(c.asked, id) })
+	return c
+}
+
+func ops(list ...frame.Op) (o frame.Ops, t tally) {
+	for _, op := range list {
+		op.Table = "t"
+		o = frame.AppendOp(o, &op)
+		if !op.Delete {
+			t.add(rowSum("t", op.Key, op.Seq, op.Value))
+		}
+	}
+	return o, t
+}
+
+func putOp(key string, seq uint64) frame.Op { return frame.Op{Key: key, Seq: seq, Value: []byte(key)} }
+func delOp(key string, seq uint64) frame.Op { return frame.Op{Delete: true, Key: key, Seq: seq} }
+
+// snapshot gives the replica all rows as they were at a sequence.
+func (c *copied) snapshot(seq uint64, rows ...frame.Op) {
+	id := c.asked[len(c.asked)-1]
+	o, t := ops(rows...)
+	c.chunk(id, o)
+	c.finish(frame.Snapshot{ID: id, Seq: seq, Rows: t.rows, Digest: t.digest})
+}
+
+// change gives it changes, with the tally of the owner after them.
+func (c *copied) change(prev, last uint64, after tally, list ...frame.Op) {
+	o, _ := ops(list...)
+	c.delta(frame.Batch{Prev: prev, Last: last, Rows: after.rows, Digest: after.digest, Ops: o})
+}
+
+func (c *copied) keys() (keys string) {
+	for _, k := range []string{"a", "b", "c", "d"} {
+		if c.store.table("t").seqOf(c.owner, k) > 0 {
+			keys += k
+		}
+	}
+	return keys
+}
+
+func TestReplica(t *testing.T) {
+	_, onlyA := ops(putOp("a", 1))
+	_, aAndC := ops(putOp("a", 1), putOp("c", 4))
+	for _, test := range []struct {
+		name  string
+		run   func(c *copied)
+		keys  string
+		seq   uint64
+		asked int
+	}{
+		{"snapshot alone", func(c *copied) { c.snapshot(2, putOp("a", 1), putOp("b", 2)) }, "ab", 2, 1},
+		{"changes after it", func(c *copied) {
+			c.snapshot(2, putOp("a", 1), putOp("b", 2))
+			c.change(2, 4, aAndC, delOp("b", 3), putOp("c", 4))
+		}, "ac", 4, 1},
+		{"deletion overtakes the snapshot", func(c *copied) {
+			c.change(2, 3, onlyA, delOp("b", 3))
+			c.snapshot(2, putOp("a", 1), putOp("b", 2))
+		}, "a", 3, 1},
+		{"row overtakes the snapshot", func(c *copied) {
+			c.change(2, 4, aAndC, delOp("b", 3), putOp("c", 4))
+			c.snapshot(2, putOp("a", 1), putOp("b", 2))
+		}, "ac", 4, 1},
+		{"changes twice", func(c *copied) {
+			c.snapshot(1, putOp("a", 1))
+			c.change(1, 4, aAndC, putOp("c", 4))
+			c.change(1, 4, aAndC, putOp("c", 4))
+		}, "ac", 4, 1},
+		{"gap", func(c *copied) {
+			c.snapshot(1, putOp("a", 1))
+			c.change(3, 4, aAndC, putOp("c", 4))
+		}, "ac", 1, 2},
+		{"gap, then all rows", func(c *copied) {
+			c.snapshot(2, putOp("a", 1), putOp("b", 2))
+			c.change(3, 4, aAndC, putOp("c", 4)) // without the deletion of b
+			c.snapshot(4, putOp("a", 1), putOp("c", 4))
+		}, "ac", 4, 2},
+		{"gap between the snapshot and what overtook it", func(c *copied) {
+			c.change(3, 4, aAndC, putOp("c", 4))
+			c.snapshot(2, putOp("a", 1))
+		}, "ac", 0, 2},
+		{"other digest", func(c *copied) {
+			c.snapshot(1, putOp("a", 1))
+			c.change(1, 4, onlyA, putOp("c", 4))
+		}, "ac", 4, 2},
+		{"rows that are gone", func(c *copied) {
+			c.snapshot(2, putOp("a", 1), putOp("b", 2))
+			c.compare(3, tally{})
+			c.compare(3, tally{})
+			for range maxStood {
+				c.compare(3, tally{})
+			}
+			c.snapshot(3, putOp("a", 1))
+		}, "a", 3, 2},
+		{"snapshot that was not asked for", func(c *copied) {
+			o, _ := ops(putOp("d", 1))
+			c.chunk(77, o)
+			c.finish(frame.Snapshot{ID: 77, Seq: 1})
+		}, "", 0, 1},
+		{"after the end", func(c *copied) {
+			c.end()
+			c.snapshot(1, putOp("a", 1))
+			c.change(0, 1, onlyA, putOp("a", 1))
+		}, "", 0, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCopied()
+			test.run(c)
+			if c.keys() != test.keys || c.seq != test.seq || len(c.asked) != test.asked {
+				t.Errorf("rows %q at %d, asked %d times; want %q at %d, %d times", c.keys(), c.seq, len(c.asked), test.keys, test.seq, test.asked)
+			}
+			if _, claims := c.store.recount(c.owner); claims != c.tally {
+				t.Errorf("tally %v, counted %v", c.tally, claims)
+			}
+		})
+	}
+}
