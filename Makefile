@@ -34,12 +34,16 @@ check: build ## formatting, go vet, the style test, build
 race: ## the race pass COUNT times (3), to find tests that fail now and then
 	$(POSTGRES) go test -race -shuffle=on -count=$(COUNT) -timeout=60m ./...
 
+# Go's fuzzer sometimes reports the end of its time as "context deadline exceeded": no failure of ours.
 fuzz: ## every fuzz target for TIME (30s) each
 	@go test -list='^Fuzz' ./... \
 	| awk '/^Fuzz/ {name[++n] = $$1} /^ok/ {for (i = 1; i <= n; i++) print $$2, name[i]; n = 0}' \
 	| while read -r package name; do \
 		echo "== $$package $$name"; \
-		go test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(TIME) "$$package" </dev/null || exit 1; \
+		out=$$(mktemp); \
+		go test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(TIME) "$$package" </dev/null 2>&1 | tee "$$out" || \
+			{ grep -q 'context deadline exceeded' "$$out" && ! grep -q 'Failing input' "$$out"; } || exit 1; \
+		rm -f "$$out"; \
 	done
 
 bench: build ## every benchmark, then Starling, a relay and the installed peers side by side: bench/RESULTS.md

@@ -387,6 +387,7 @@ func TestAnnouncement(t *testing.T) {
 func FuzzAnnouncement(f *testing.F) {
 	key := []byte("key")
 	f.Add([]byte("\x05nodea\x00\x1b\x58"))
+	f.Add([]byte("\xff" + strings.Repeat("a", 255) + "\x00\x1b\x58")) // the longest id
 	f.Fuzz(func(t *testing.T, body []byte) {
 		packet := append([]byte(announcePrefix), body...)
 		packet = append(packet, mac(packet, key)...)

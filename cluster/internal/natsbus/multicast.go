@@ -75,7 +75,8 @@ func cutString(b []byte) (s, rest []byte, ok bool) {
 	if len(b) == 0 || len(b)-1 < int(b[0]) {
 		return nil, nil, false
 	}
-	return b[1 : 1+b[0]], b[1+b[0]:], true
+	end := 1 + int(b[0])
+	return b[1:end], b[end:], true
 }
 
 // multicast announces this node to a group, and hears others.
