@@ -51,21 +51,26 @@ func (*userAdd) Help() string {
 
 // Run is called by the parser.
 func (u *userAdd) Run(c *console) error {
-	who, err := account(u.JID)
+	return u.Password.give(c, &u.Sources, u.JID, "was added.", users.Add)
+}
+
+// give lets set give an account the password that is chosen, and says what was done.
+func (p *Password) give(c *console, from *Sources, name, done string, set func(users, context.Context, jid.JID, string) (string, error)) error {
+	who, err := account(name)
 	if err != nil {
 		return err
 	}
-	return u.with(c, func(all users) error {
-		password, err := u.choose(c, who.String())
+	return from.with(c, func(all users) error {
+		password, err := p.choose(c, who.String())
 		if err != nil {
 			return err
 		}
-		made, err := all.Add(c, who, password)
+		made, err := set(all, c, who, password)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(c.out, "%s was added.\n", who)
-		return u.show(c, made)
+		fmt.Fprintf(c.out, "%s %s\n", who, done)
+		return p.show(c, made)
 	})
 }
 
@@ -84,22 +89,7 @@ func (*userPasswd) Help() string {
 
 // Run is called by the parser.
 func (u *userPasswd) Run(c *console) error {
-	who, err := account(u.JID)
-	if err != nil {
-		return err
-	}
-	return u.with(c, func(all users) error {
-		password, err := u.choose(c, who.String())
-		if err != nil {
-			return err
-		}
-		made, err := all.SetPassword(c, who, password)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(c.out, "%s has a new password.\n", who)
-		return u.show(c, made)
-	})
+	return u.Password.give(c, &u.Sources, u.JID, "has a new password.", users.SetPassword)
 }
 
 type userDel struct {
