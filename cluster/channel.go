@@ -15,20 +15,26 @@ import (
 // MaxRecord is the longest record of a channel, in bytes.
 const MaxRecord = frame.MaxRecord - 4096
 
+// ErrFull says that the window of the link to a member is full.
+var ErrFull = errors.New("the window is full")
+
 // Channel carries records from one node to another: in the order sent, each once, acknowledged after the receiver
-// has applied it. All channels to one node share a link and its window, and so their order.
+// has applied it. All channels to one node share a link and its window, and so their order; those made by BulkChannel
+// share another one.
 type Channel struct {
 	n       *Node
 	name    string
+	bulk    bool
 	receive func(from Member, record []byte)
 	unsent  func(to Member, records [][]byte)
 }
 
 // channels are those of a node, by name.
 type channels struct {
-	mu      sync.RWMutex // guards byName
+	mu      sync.RWMutex // guards what follows
 	byName  map[string]*Channel
-	unknown atomic.Int64 // records for channels that this program does not have
+	latest  map[string]chan struct{} // by member's id: closed when the latest link to it delivers nothing more
+	unknown atomic.Int64             // records for channels that this program does not have
 }
 
 // Channel makes this node's end of the channel with this name. receive is called for the records of one node one after
@@ -36,10 +42,26 @@ type channels struct {
 // incarnation, is gone: with the records to it that were not acknowledged, in order. It may have applied some of
 // them. Both may be nil. Channel panics when the node has the channel already.
 func (n *Node) Channel(name string, receive func(from Member, record []byte), unsent func(to Member, records [][]byte)) *Channel {
+	return n.channel(&Channel{n, name, false, receive, unsent})
+}
+
+// BulkChannel is Channel for much that is not urgent: copies of whole objects, beside which single records of other
+// channels shall not wait. Its records share a link and a window with the rows that nodes send each other when they
+// join. They are not ordered with those of other channels, nor with changes of tables: a row that was put before a
+// record was sent may come after it.
+//
+// Replicas, copies of objects on guardians, build on this: full copies go over a bulk channel and changes over another
+// one; a guardian acknowledges with a record of its own; MemberDied, Settled and Fenced say when to look for another
+// guardian, to take over, and to give up; a row names the guardian in force, and Homes proposes one.
+func (n *Node) BulkChannel(name string, receive func(from Member, record []byte), unsent func(to Member, records [][]byte)) *Channel {
+	return n.channel(&Channel{n, name, true, receive, unsent})
+}
+
+func (n *Node) channel(c *Channel) *Channel {
+	name := c.name
 	if name == "" || len(name) > frame.MaxName {
 		panic(fmt.Sprintf("cluster: channel name %q", name))
 	}
-	c := &Channel{n, name, receive, unsent}
 	n.channels.mu.Lock()
 	defer n.channels.mu.Unlock()
 	if n.channels.byName == nil {
@@ -59,13 +81,32 @@ func (c *Channel) Send(ctx context.Context, to string, record []byte) error {
 	if len(record) > MaxRecord {
 		return ErrTooBig
 	}
-	p := c.n.view.Load().peers[to]
-	if p == nil {
+	l := c.link(to)
+	if l == nil {
 		return ErrGone
 	}
-	err := p.stanza.Send(ctx, frame.ChannelMsg, frame.AppendChannel(nil, c.name, record))
+	err := l.Send(ctx, frame.ChannelMsg, frame.AppendChannel(nil, c.name, record))
 	if errors.Is(err, link.ErrClosed) {
 		return ErrGone
+	}
+	return err
+}
+
+// TrySend is Send that does not wait: ErrFull says that the window is full, or that others wait for room already.
+func (c *Channel) TrySend(to string, record []byte) error {
+	if len(record) > MaxRecord {
+		return ErrTooBig
+	}
+	l := c.link(to)
+	if l == nil {
+		return ErrGone
+	}
+	err := l.Try(frame.ChannelMsg, frame.AppendChannel(make([]byte, 0, len(c.name)+len(record)+8), c.name, record))
+	switch {
+	case errors.Is(err, link.ErrClosed):
+		return ErrGone
+	case errors.Is(err, link.ErrFull):
+		return ErrFull
 	}
 	return err
 }
@@ -76,11 +117,11 @@ func (c *Channel) Reply(to string, record []byte) error {
 	if len(record) > MaxRecord {
 		return ErrTooBig
 	}
-	p := c.n.view.Load().peers[to]
-	if p == nil {
+	l := c.link(to)
+	if l == nil {
 		return ErrGone
 	}
-	err := p.stanza.Post(frame.ChannelMsg, frame.AppendChannel(nil, c.name, record))
+	err := l.Post(frame.ChannelMsg, frame.AppendChannel(nil, c.name, record))
 	switch {
 	case errors.Is(err, link.ErrClosed):
 		return ErrGone
@@ -90,10 +131,47 @@ func (c *Channel) Reply(to string, record []byte) error {
 	return err
 }
 
+// link returns what carries the channel to a member, nil if there is no such member.
+func (c *Channel) link(to string) *link.Link {
+	p := c.n.view.Load().peers[to]
+	switch {
+	case p == nil:
+		return nil
+	case c.bulk:
+		return p.bulk
+	}
+	return p.stanza
+}
+
 func (cs *channels) get(name string) *Channel {
 	cs.mu.RLock()
 	defer cs.mu.RUnlock()
 	return cs.byName[name]
+}
+
+// lineUp makes a link to a member the latest one. Unless the channel returned is nil, the link must not deliver before
+// that is closed: what an earlier link has in hand comes first, however long it takes.
+func (cs *channels) lineUp(id string, ended chan struct{}) (before <-chan struct{}) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.latest == nil {
+		cs.latest = map[string]chan struct{}{}
+	}
+	if c, ok := cs.latest[id]; ok {
+		before = c
+	}
+	cs.latest[id] = ended
+	return before
+}
+
+// stepOut ends the time of a link.
+func (cs *channels) stepOut(id string, ended chan struct{}) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	close(ended)
+	if cs.latest[id] == ended {
+		delete(cs.latest, id)
+	}
 }
 
 // deliver gives a record that came to its channel.

@@ -19,7 +19,9 @@ type Config struct {
 	Cluster string // name of the cluster: lower-case letters, digits, '-', '_'; by default "main"
 
 	// The join token, from which the keys of the cluster are derived: the same on all nodes. With several
-	// lines the first one is used and all are accepted. TokenFile is read at each Join.
+	// lines the first one is used and all are accepted. A change of TokenFile is heeded within two seconds, for new
+	// connections; those that exist stay. To replace the token while nodes run, add the new one as the last line on
+	// all nodes, then make it the first line on all, then remove the old one.
 	Token     string
 	TokenFile string
 
@@ -28,6 +30,12 @@ type Config struct {
 	Peers     []string // host:port of other nodes; one that is up is enough
 	DNS       string   // a name whose addresses, or SRV records, are nodes
 	Multicast string   // host:port of a UDP group to find nodes on a LAN
+
+	// A port for clients of NATS at the embedded server, with TLS: see ClientTLS. By default there is none. Clients
+	// have an account of their own, in which they reach each other through all nodes, and nothing of the cluster's.
+	ClientListen   string // host:port
+	ClientUser     string
+	ClientPassword string // at least 12 bytes
 
 	NATS string      // URLs of NATS servers to use in place of the embedded one, separated by commas: tls://user:password@host:port
 	TLS  *tls.Config // for these; by default the certificate authorities of the system are trusted
@@ -49,7 +57,8 @@ type Config struct {
 	Registerer prometheus.Registerer // may be nil
 	Now        func() time.Time      // the clock that stamps are made of, by default time.Now
 
-	engine bus.Engine // in place of NATS, for tests
+	engine                 bus.Engine // in place of NATS, for tests
+	minVersion, maxVersion uint8      // of the wire encoding, for tests
 }
 
 const (
@@ -75,6 +84,8 @@ func (c Config) withDefaults(id string) (Config, error) {
 	set(&c.Scrub, 10*time.Second)
 	set(&c.Window, defaultWindow)
 	set(&c.Log, slog.Default())
+	set(&c.minVersion, frame.MinVersion)
+	set(&c.maxVersion, frame.MaxVersion)
 	if c.Now == nil {
 		c.Now = time.Now
 	}

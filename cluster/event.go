@@ -84,12 +84,13 @@ const (
 	Fenced                        // others had declared this node dead; Member is this node in its new incarnation
 	Paused                        // this node did not run for a while: nobody knows yet what the others think of it
 	Resumed                       // it is known
+	Settled                       // all members agree that Member is dead, see Node.Settled
 	Missed                        // the subscriber was too slow: Count events before this one are lost
 )
 
 // String names the kind.
 func (k Kind) String() string {
-	names := [...]string{"", "state changed", "member joined", "member changed", "suspected", "trusted", "member left", "member died", "senior changed", "fenced", "paused", "resumed", "missed"}
+	names := [...]string{"", "state changed", "member joined", "member changed", "suspected", "trusted", "member left", "member died", "senior changed", "fenced", "paused", "resumed", "settled", "missed"}
 	if k > 0 && int(k) < len(names) {
 		return names[k]
 	}

@@ -1,5 +1,7 @@
 package cluster
 
+import "github.com/starling-im/starling/cluster/internal/journal"
+
 // Home returns the member that is responsible for a key, by this node's view: the ready member that ranks first for
 // the key. When members come or go, only the keys change home that must. Views differ for a while after such a change,
 // and in a partition: what must have one home at a time says so in a row of a table.
@@ -21,7 +23,7 @@ func home(ready []Member, key string, count int) []Member {
 	}
 	best := make([]ranked, 0, count+1)
 	for _, m := range ready {
-		r := ranked{m, rowSum(m.ID, key, 0, nil)}
+		r := ranked{m, journal.Sum(m.ID, key, 0, nil)}
 		i := len(best)
 		best = append(best, r)
 		for ; i > 0 && (best[i-1].h < r.h || best[i-1].h == r.h && best[i-1].m.ID > m.ID); i-- {

@@ -99,6 +99,7 @@ var values = []struct {
 	{"malformed_total", prometheus.CounterValue, nil, "Messages that could not be read."},
 	{"dropped_total", prometheus.CounterValue, nil, "Beacons and such that were left out because the node lagged."},
 	{"unknown_channel_total", prometheus.CounterValue, nil, "Records for channels that this program does not have."},
+	{"strange_total", prometheus.CounterValue, nil, "Records of kinds that this version does not know."},
 	{"rows_owned", prometheus.GaugeValue, nil, "Rows of this node in all tables."},
 	{"changes_total", prometheus.CounterValue, nil, "Changes of this node's rows."},
 	{"rows_copied", prometheus.GaugeValue, []string{"member"}, "Rows copied from a member."},
@@ -152,16 +153,17 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	put("malformed_total", float64(n.malformed.Load()))
 	put("dropped_total", float64(n.dropped.Load()))
 	put("unknown_channel_total", float64(n.channels.unknown.Load()))
-	seq, t := n.journal.state()
-	put("rows_owned", float64(t.rows))
+	put("strange_total", float64(n.strange.Load()))
+	seq, t := n.journal.State()
+	put("rows_owned", float64(t.Rows))
 	put("changes_total", float64(seq))
 	for _, m := range v.members {
 		p := v.peers[m.ID]
 		if p == nil {
 			continue
 		}
-		_, copied, _, repairs := p.copy.state()
-		put("rows_copied", float64(copied.rows), m.Name)
+		_, copied, _, repairs := p.copy.State()
+		put("rows_copied", float64(copied.Rows), m.Name)
 		put("repairs_total", float64(repairs), m.Name)
 		collectLink(put, p.stanza.Stats(), m.Name, "stanza")
 		collectLink(put, p.bulk.Stats(), m.Name, "bulk")

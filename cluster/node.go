@@ -14,8 +14,12 @@ import (
 	"time"
 
 	"github.com/starling-im/starling/cluster/internal/bus"
+	"github.com/starling-im/starling/cluster/internal/clock"
 	"github.com/starling-im/starling/cluster/internal/frame"
+	"github.com/starling-im/starling/cluster/internal/journal"
 	"github.com/starling-im/starling/cluster/internal/member"
+	"github.com/starling-im/starling/cluster/internal/rows"
+	"github.com/starling-im/starling/cluster/internal/topic"
 )
 
 // Errors of nodes.
@@ -32,12 +36,11 @@ type Node struct {
 	cfg      Config
 	id       string
 	log      *slog.Logger
-	clock    clock
-	owner    *owner // of this node's rows
-	journal  *journal
-	store    *store
+	clock    *clock.Clock
+	journal  *journal.Journal
+	store    *rows.Store
 	channels channels
-	topics   topics
+	topics   topic.Set[Member]
 	tasks    tasks
 	metrics  metrics
 	ring     ring
@@ -50,7 +53,9 @@ type Node struct {
 	stop     context.CancelFunc
 	retry    chan struct{} // asks for another attempt to join
 
-	dropped, malformed, scrubbing atomic.Int64
+	next next // what the next version adds
+
+	dropped, malformed, strange, scrubbing atomic.Int64
 
 	mu      sync.Mutex // guards what follows, and orders views and events
 	session *session
@@ -83,23 +88,24 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		cfg: cfg, id: id, log: cfg.Log.With(slog.String("node", cfg.Name)), owner: &owner{id: id, self: true},
-		journal: newJournal(journalBytes), store: newStore(), turn: make(chan struct{}, 1), done: make(chan struct{}),
+		cfg: cfg, id: id, log: cfg.Log.With(slog.String("node", cfg.Name)),
+		journal: journal.New(journalBytes, cfg.maxVersion), clock: clock.New(cfg.Now), turn: make(chan struct{}, 1), done: make(chan struct{}),
 		retry: make(chan struct{}, 1), warned: map[string]time.Time{},
 	}
 	n.ctx, n.stop = context.WithCancel(context.Background())
-	n.clock.now = cfg.Now
+	n.store = rows.New(id, n.journal, n.clock)
 	n.events.notice = func(missed int) Event { return Event{Kind: Missed, Time: time.Now(), Count: missed} }
-	n.inc = n.clock.stamp()
+	n.inc = n.clock.Stamp()
 	self := Member{
 		ID: id, Name: cfg.Name, Incarnation: n.inc, Start: n.inc, State: Standalone,
-		MinVersion: frame.Version, MaxVersion: frame.Version,
+		MinVersion: cfg.minVersion, MaxVersion: cfg.maxVersion,
 	}
 	n.view.Store(alone(self))
 	n.tasks.node = n
 	if err := n.metrics.register(n); err != nil {
 		return nil, err
 	}
+	n.next.start(n)
 	if cfg.Join {
 		n.retry <- struct{}{}
 	}
@@ -200,7 +206,7 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.mu.Lock()
-	n.inc = max(n.inc+1, n.clock.stamp())
+	n.inc = max(n.inc+1, n.clock.Stamp())
 	inc := n.inc
 	n.failure = nil
 	n.mu.Unlock()
@@ -327,10 +333,8 @@ func (n *Node) Close() error {
 	close(n.done)
 	n.work.Wait()
 	n.events.close()
-	for _, t := range n.store.all() {
-		t.close()
-	}
-	n.topics.close()
+	n.store.Close()
+	n.topics.Close()
 	n.metrics.unregister()
 	return nil
 }
@@ -381,7 +385,7 @@ func (n *Node) tell(e Event) {
 	n.emit(e)
 	n.mu.Unlock()
 	if e.Kind == MemberJoined || e.Kind == Fenced {
-		n.topics.gap()
+		n.topics.Gap()
 	}
 	n.log.Info("cluster", slog.String("event", e.String()))
 }
@@ -431,7 +435,7 @@ func (n *Node) Events(buffer int) *Subscription[Event] { return n.events.subscri
 
 // Stamp returns a number that is larger than every stamp that this node has made or seen, and is near the time in
 // microseconds when clocks are in order.
-func (n *Node) Stamp() uint64 { return n.clock.stamp() }
+func (n *Node) Stamp() uint64 { return n.clock.Stamp() }
 
 func (n *Node) wakeLinks() {
 	for _, p := range n.view.Load().peers {
@@ -454,23 +458,23 @@ func (n *Node) warnClock(name string, d time.Duration) {
 }
 
 // scrub recounts copies, one run at a time, beside the loop.
-func (n *Node) scrub(copies []*replica) {
+func (n *Node) scrub(copies []*rows.Replica) {
 	if !n.scrubbing.CompareAndSwap(0, 1) {
 		return
 	}
 	n.work.Go(func() {
 		defer n.scrubbing.Store(0)
 		for _, c := range copies {
-			c.scrub()
+			c.Scrub()
 		}
 	})
 }
 
-func (n *Node) encodeBeacon(m *member.Judge) []byte {
-	seq, t := n.journal.state()
+func (n *Node) encodeBeacon(m *member.Judge, dead []frame.Copy) []byte {
+	seq, t := n.journal.State()
 	return frame.AppendBeacon(nil, &frame.Beacon{
-		ID: n.id, Name: m.Self.Name, Address: m.Self.Address, Inc: m.Self.Incarnation, Start: m.Self.Start, Now: n.clock.stamp(),
+		ID: n.id, Name: m.Self.Name, Address: m.Self.Address, Inc: m.Self.Incarnation, Start: m.Self.Start, Now: n.clock.Stamp(),
 		Seq: m.Seq, State: m.Self.State, MinVer: m.Self.MinVersion, MaxVer: m.Self.MaxVersion,
-		Table: seq, Rows: t.rows, Digest: t.digest, Peers: m.Mentions(), Topics: n.topics.sequences(),
+		Table: seq, Rows: t.Rows, Digest: t.Digest, Peers: m.Mentions(), Topics: n.topics.Sequences(), Dead: dead,
 	})
 }

@@ -9,9 +9,12 @@ import (
 	"time"
 
 	"github.com/starling-im/starling/cluster/internal/bus"
+	"github.com/starling-im/starling/cluster/internal/estate"
 	"github.com/starling-im/starling/cluster/internal/frame"
+	"github.com/starling-im/starling/cluster/internal/journal"
 	"github.com/starling-im/starling/cluster/internal/link"
 	"github.com/starling-im/starling/cluster/internal/member"
+	"github.com/starling-im/starling/cluster/internal/rows"
 )
 
 const (
@@ -35,8 +38,9 @@ type session struct {
 	// Used by the loop only.
 	m        *member.Judge
 	peers    map[string]*peer
-	copies   map[string]*replica // of members, also between two links to them
-	joined   time.Time           // when this incarnation began to join
+	copies   map[string]*rows.Replica // of members, also between two links to them
+	book     *estate.Book
+	joined   time.Time // when this incarnation began to join
 	beaconed time.Time
 	soon     bool // a beacon is due before its time
 	events   []Event
@@ -48,7 +52,7 @@ type session struct {
 func (n *Node) newSession(b bus.Bus, inc uint64) *session {
 	s := &session{
 		n: n, bus: b, began: time.Now(), inbox: make(chan func(), maxInbox), ended: make(chan struct{}), ready: make(chan struct{}),
-		peers: map[string]*peer{}, copies: map[string]*replica{}, joined: time.Now(),
+		peers: map[string]*peer{}, copies: map[string]*rows.Replica{}, joined: time.Now(),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	was := n.view.Load().self
@@ -61,7 +65,8 @@ func (n *Node) newSession(b bus.Bus, inc uint64) *session {
 	times := member.Config{
 		Beacon: n.cfg.Beacon, Suspect: n.cfg.Suspect, DeadAfter: n.cfg.DeadAfter, HintGrace: n.cfg.HintGrace, Left: uint8(Left),
 	}
-	s.m = member.New(&times, self, time.Now(), n.clock.stamp)
+	s.book = estate.New((*lookout)(s))
+	s.m = member.New(&times, self, time.Now(), n.clock.Stamp)
 	return s
 }
 
@@ -168,6 +173,9 @@ func (s *session) run() {
 			fn()
 		case h := <-s.bus.Hints():
 			s.m.Hint(time.Now(), h.Peer, h.Up)
+			if p := s.peers[h.Peer]; p != nil && h.Up {
+				p.hurry()
+			}
 		case f := <-faults:
 			if f == nil {
 				faults = nil
@@ -190,22 +198,23 @@ func (s *session) run() {
 
 // hear takes in a beacon.
 func (s *session) hear(b *frame.Beacon) {
-	if d := s.n.clock.ahead(b.Now); d > time.Minute || d < -time.Minute {
+	if d := s.n.clock.Ahead(b.Now); d > time.Minute || d < -time.Minute {
 		s.n.warnClock(b.Name, d)
 	}
-	s.n.clock.observe(b.Now)
+	s.n.clock.Observe(b.Now)
 	s.m.Hear(time.Now(), b)
+	s.book.Hear(time.Now(), b)
 	if c := s.copies[b.ID]; c != nil && s.peers[b.ID] != nil && s.peers[b.ID].inc == b.Inc {
-		c.compare(b.Table, tally{b.Rows, b.Digest})
+		c.Compare(b.Table, journal.Tally{Rows: b.Rows, Digest: b.Digest})
 	}
-	s.n.topics.compare(b)
+	s.n.topics.Compare(b)
 }
 
 // beacon sends what this node says about itself.
 func (s *session) beacon() {
 	s.beaconed = time.Now()
 	s.m.Seq++
-	_ = s.bus.Publish(bus.Control, s.subject("hb", s.n.id), s.n.encodeBeacon(s.m))
+	_ = s.bus.Publish(bus.Control, s.subject("hb", s.n.id), s.n.encodeBeacon(s.m, s.book.List()))
 }
 
 // tick judges by the time.
@@ -224,13 +233,14 @@ func (s *session) tick(now time.Time) {
 	if s.state() == Joining {
 		s.settled(now)
 	}
+	s.bequeath(now)
 	if now.Sub(s.expired) >= scrubs {
 		s.expired = now
-		s.n.store.expire(now)
+		s.n.store.Expire(now)
 	}
 	if now.Sub(s.scrubbed) >= s.n.cfg.Scrub {
 		s.scrubbed = now
-		var cs []*replica
+		var cs []*rows.Replica
 		for _, c := range s.copies {
 			cs = append(cs, c)
 		}
@@ -252,14 +262,13 @@ func (s *session) settled(now time.Time) {
 			if c.Status == frame.Alive {
 				if r := s.copies[c.Node.ID]; r == nil {
 					return
-				} else if _, _, synced, _ := r.state(); !synced {
+				} else if _, _, synced, _ := r.State(); !synced {
 					return
 				}
 			}
 		}
 	}
 	s.setState(Ready, ReasonSynced)
-	s.once.Do(func() { close(s.ready) })
 }
 
 func (s *session) state() State { return State(s.m.Self.State) }
@@ -285,6 +294,9 @@ func (s *session) settle() {
 		s.effect(e)
 	}
 	s.show()
+	if s.state() == Ready { // not before everybody can see it
+		s.once.Do(func() { close(s.ready) })
+	}
 	events := s.events
 	s.events = nil
 	for _, e := range events {
@@ -339,15 +351,18 @@ func (s *session) effect(e member.Effect) {
 
 func (s *session) admit(e member.Effect) {
 	m := public(e.Node)
-	o := s.n.store.owner(m.ID, m.Incarnation)
+	s.book.Drop(estate.Key{ID: m.ID, Inc: m.Incarnation})
+	o := s.n.store.Living(m.ID, m.Incarnation)
 	c := s.copies[m.ID]
-	if c == nil || c.owner != o {
-		c = newReplica(s.n.store, &s.n.clock, s.n.log, o)
+	if c == nil || c.Owner() != o {
+		c = rows.NewReplica(s.n.store, s.n.clock, s.n.log, o, s.n.cfg.Stuck*4/5)
+		s.n.next.watch(c)
 		s.copies[m.ID] = c
 	}
 	p := s.newPeer(e.Peer, c)
 	s.peers[m.ID] = p
-	c.start(p.ask)
+	c.Start(p.ask)
+	s.n.next.greet(p)
 	if !e.Again {
 		s.note(Event{Kind: MemberJoined, Member: m})
 	}
@@ -367,10 +382,15 @@ func (s *session) detach(m Member) {
 func (s *session) remove(m Member, why Reason) {
 	s.detach(m)
 	left := why == ReasonGoodbye || why == ReasonLeave
+	s.book.Gone(m.ID)
 	if c := s.copies[m.ID]; c != nil {
 		delete(s.copies, m.ID)
-		c.end()
-		s.n.store.bury(c.owner, !left)
+		seq, tornAt := c.End(torn(s.n.id))
+		s.n.store.Bury(c.Owner(), !left)
+		if !left {
+			s.book.Died(time.Now(), estate.Key{ID: c.Owner().ID, Inc: c.Owner().Inc}, estate.Rank{Seq: seq, Torn: tornAt})
+			s.n.store.Mourn(true)
+		}
 	}
 	k := MemberDied
 	if left {
@@ -384,8 +404,9 @@ func (s *session) synced(p *peer) {
 	if s.peers[p.id] != p {
 		return
 	}
-	for _, o := range s.n.store.older(p.copy.owner) {
-		s.n.store.bury(o, false)
+	for _, o := range s.n.store.Older(p.copy.Owner()) {
+		s.book.Drop(estate.Key{ID: o.ID, Inc: o.Inc})
+		s.n.store.Bury(o, false)
 	}
 }
 
@@ -416,7 +437,7 @@ func (s *session) drain(ctx context.Context) {
 	for {
 		rest := 0
 		for _, p := range s.n.view.Load().peers {
-			rest += p.stanza.Stats().Unacked
+			rest += p.stanza.Stats().Unacked + p.bulk.Stats().Unacked
 		}
 		if rest == 0 {
 			return
@@ -441,6 +462,7 @@ func (s *session) close(ctx context.Context) error {
 			s.remove(public(c.Node), ReasonLeave)
 		}
 	}
+	s.n.store.Clear()
 	err := s.bus.Close(ctx)
 	if errors.Is(err, bus.ErrClosed) {
 		err = nil

@@ -5,7 +5,10 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/starling-im/starling/cluster/internal/journal"
 	"github.com/starling-im/starling/cluster/internal/link"
+	"github.com/starling-im/starling/cluster/internal/rows"
+	"github.com/starling-im/starling/cluster/internal/topic"
 )
 
 // Status is a node at a moment, for people to look at.
@@ -16,12 +19,14 @@ type Status struct {
 	Members []Member
 	Peers   []PeerStatus
 	Tables  []TableStatus
+	Topics  []TopicStatus
 	Events  []Event // the latest ones, oldest first
 
 	Table, Rows, Digest uint64 // of this node's own rows: sequence of the last change, number, digest
 	Malformed           int64  // messages that could not be read
 	Dropped             int64  // beacons and such that were left out because the node lagged
 	Unknown             int64  // records for channels that this program does not have
+	Strange             int64  // records of kinds that this version does not know
 }
 
 // PeerStatus is a member that this node is linked to.
@@ -52,14 +57,17 @@ type TableStatus struct {
 	Unmade  bool   // other nodes have it, but this program has not made it
 }
 
+// TopicStatus says how far a topic is.
+type TopicStatus = topic.Stats
+
 // Status describes the node. It walks through all rows: it is not for every second.
 func (n *Node) Status() Status {
 	v := n.view.Load()
-	seq, t := n.journal.state()
+	seq, t := n.journal.State()
 	s := Status{
-		Self: v.self, Senior: v.senior, Failure: n.Failure(), Members: slices.Clone(v.members), Tables: n.store.status(), Events: n.ring.list(),
-		Table: seq, Rows: t.rows, Digest: t.digest,
-		Malformed: n.malformed.Load(), Dropped: n.dropped.Load(), Unknown: n.channels.unknown.Load(),
+		Self: v.self, Senior: v.senior, Failure: n.Failure(), Members: slices.Clone(v.members), Tables: tables(n.store), Topics: n.topics.Stats(), Events: n.ring.list(),
+		Table: seq, Rows: t.Rows, Digest: t.Digest,
+		Malformed: n.malformed.Load(), Dropped: n.dropped.Load(), Unknown: n.channels.unknown.Load(), Strange: n.strange.Load(),
 	}
 	for _, m := range v.members {
 		if p := v.peers[m.ID]; p != nil {
@@ -70,11 +78,18 @@ func (n *Node) Status() Status {
 	return s
 }
 
+func tables(s *rows.Store) (list []TableStatus) {
+	for _, st := range s.Stats() {
+		list = append(list, TableStatus(st))
+	}
+	return list
+}
+
 func (p *peer) status(name string) PeerStatus {
 	s := PeerStatus{ID: p.id, Name: name, Incarnation: p.inc, Epoch: p.epoch, Stanza: p.stanza.Stats(), Bulk: p.bulk.Stats()}
-	var t tally
-	s.Table, t, s.Synced, s.Repairs = p.copy.state()
-	s.Rows, s.Digest = t.rows, t.digest
+	var t journal.Tally
+	s.Table, t, s.Synced, s.Repairs = p.copy.State()
+	s.Rows, s.Digest = t.Rows, t.Digest
 	return s
 }
 

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"sync"
 	"time"
 
 	"github.com/starling-im/starling/cluster/internal/frame"
+	"github.com/starling-im/starling/cluster/internal/rows"
 )
 
 // Table is a map that every node has a full copy of, so that reading is reading a map. Each row belongs to the node
@@ -17,32 +17,8 @@ type Table[V any] struct {
 	n     *Node
 	name  string
 	codec Codec[V]
-	opts  tableOptions[V]
-	raw   bool // a shelf: the program has not made the table yet
+	set   *rows.Set[V]
 	watch hub[Change[V]]
-
-	mu    sync.RWMutex // guards what follows, and next and gen of rows; taken under journal.mu or replica.mu, and hub.mu under it
-	rows  map[string]*row[V]
-	index map[string][]string // keys by term
-	moved bool                // a shelf that a table has replaced
-}
-
-// shelf keeps the rows of a table that this program has not made yet.
-type shelf = Table[[]byte]
-
-// row is not changed once it is in the table, but for next and gen.
-type row[V any] struct {
-	key    string
-	value  V
-	owner  *owner
-	next   *row[V] // of another owner, with the same key, shown if this one goes
-	seq    uint64
-	stamp  uint64
-	sum    uint64
-	ttl    uint32 // milliseconds
-	gen    uint32
-	orphan bool
-	bad    bool // the value could not be decoded
 }
 
 // Row is a row with what the table knows about it.
@@ -54,7 +30,9 @@ type Row[V any] struct {
 	Orphan bool   // the owner is dead, and the row waits for somebody to take over
 }
 
-func (r *row[V]) public() Row[V] { return Row[V]{r.key, r.value, r.owner.id, r.stamp, r.orphan} }
+func shown[V any](r *rows.Row[V]) Row[V] {
+	return Row[V]{r.Key, r.Value, r.Owner.ID, r.Stamp, r.Orphan}
+}
 
 // Change tells what a key shows now. Old and New are nil where there was, or is, nothing. A change with Missed > 0
 // says that so many changes before it are lost; then read the table anew.
@@ -65,70 +43,72 @@ type Change[V any] struct {
 }
 
 // TableOption is a setting of a table.
-type TableOption[V any] func(*tableOptions[V])
-
-type tableOptions[V any] struct {
-	ttl   func(V) time.Duration
-	terms func(key string, v V) []string
-}
+type TableOption[V any] func(*rows.Options[V])
 
 // Resumable makes rows outlive the death of their owner, as orphans, for the time that ttl returns. They go sooner when
 // another node puts a row under their key, or the owner returns.
 func Resumable[V any](ttl func(V) time.Duration) TableOption[V] {
-	return func(o *tableOptions[V]) { o.ttl = ttl }
+	return func(o *rows.Options[V]) { o.TTL = ttl }
 }
 
 // Indexed lets Lookup find rows by the terms that the function returns for them. It must be quick, and not use the table.
 func Indexed[V any](terms func(key string, v V) []string) TableOption[V] {
-	return func(o *tableOptions[V]) { o.terms = terms }
+	return func(o *rows.Options[V]) { o.Terms = terms }
+}
+
+// Observed has fn called for every change of what a key shows, none missed, in the order in which they are seen here; what
+// there was, or is, not has an empty Owner. fn is called with the table locked: it must be quick, and not use the table.
+func Observed[V any](fn func(was, is Row[V])) TableOption[V] {
+	return func(o *rows.Options[V]) {
+		o.Observe = func(was, is *rows.Row[V]) { fn(visible(was), visible(is)) }
+	}
+}
+
+// visible returns the row as observers see it.
+func visible[V any](r *rows.Row[V]) Row[V] {
+	if r == nil || r.Bad() {
+		return Row[V]{}
+	}
+	return shown(r)
 }
 
 // ErrTooBig says that a row, message or request is longer than nodes accept.
 var ErrTooBig = errors.New("too big")
 
-var errMoved = errors.New("the table has been replaced")
-
 // NewTable makes the node's end of the table with this name. All nodes must give it the same codec. Rows that
 // other nodes have put already are there when it returns. It panics when the node has the table already.
 func NewTable[V any](n *Node, name string, codec Codec[V], opts ...TableOption[V]) *Table[V] {
-	t := newTable(n, name, codec)
-	for _, o := range opts {
-		o(&t.opts)
-	}
 	if name == "" || len(name) > frame.MaxName {
 		panic(fmt.Sprintf("cluster: table name %q", name))
 	}
-	if err := n.store.add(name, t, t.adopt); err != nil {
+	t := &Table[V]{n: n, name: name, codec: codec}
+	t.watch.notice = func(missed int) Change[V] { return Change[V]{Missed: missed} }
+	o := rows.Options[V]{Changed: t.changed, Close: t.watch.close}
+	for _, set := range opts {
+		set(&o)
+	}
+	var err error
+	if t.set, err = rows.NewSet(n.store, name, rows.Codec[V](codec), o); err != nil {
 		panic("cluster: " + err.Error())
 	}
 	return t
 }
 
-func newTable[V any](n *Node, name string, codec Codec[V]) *Table[V] {
-	t := &Table[V]{n: n, name: name, codec: codec, rows: map[string]*row[V]{}, index: map[string][]string{}}
-	t.watch.notice = func(missed int) Change[V] { return Change[V]{Missed: missed} }
-	return t
-}
-
-func newShelf(name string) *shelf {
-	t := newTable(nil, name, Bytes())
-	t.raw = true
-	return t
-}
-
-// adopt takes over the rows of a shelf.
-func (t *Table[V]) adopt(old *shelf) error {
-	old.mu.Lock()
-	defer old.mu.Unlock()
-	old.moved = true
-	for _, first := range old.rows {
-		for r := first; r != nil; r = r.next {
-			mine := &row[V]{key: r.key, owner: r.owner, seq: r.seq, stamp: r.stamp, sum: r.sum, ttl: r.ttl, gen: r.gen, orphan: r.orphan}
-			t.decode(mine, r.value)
-			t.insert(mine)
-		}
+// changed tells the watchers.
+func (t *Table[V]) changed(key string, was, is *rows.Row[V]) {
+	if t.watch.count.Load() == 0 {
+		return
 	}
-	return nil
+	c := Change[V]{Key: key}
+	if was != nil && !was.Bad() {
+		old := shown(was)
+		c.Old = &old
+	}
+	if is != nil && !is.Bad() {
+		now := shown(is)
+		c.New = &now
+	}
+	t.watch.publish(c)
 }
 
 // Name returns the name of the table.
@@ -143,121 +123,72 @@ func (t *Table[V]) Put(key string, v V) error {
 	if len(key) > frame.MaxKey || len(value) > maxRow {
 		return fmt.Errorf("row %.40q of table %s: %w", key, t.name, ErrTooBig)
 	}
-	r := &row[V]{key: key, value: v, owner: t.n.owner}
-	if t.opts.ttl != nil {
-		r.ttl = uint32(min(max(t.opts.ttl(v).Milliseconds(), 0), 1<<31))
-	}
-	j := t.n.journal
-	j.mu.Lock()
-	j.seq++
-	r.seq, r.stamp = j.seq, t.n.clock.stamp()
-	r.sum = rowSum(t.name, key, r.seq, value)
-	t.mu.Lock()
-	if old := t.insert(r); old != nil {
-		j.tally.remove(old.sum)
-	}
-	t.mu.Unlock()
-	j.tally.add(r.sum)
-	j.record(&frame.Op{Seq: r.seq, Stamp: r.stamp, TTL: uint64(r.ttl), Table: t.name, Key: key, Value: value})
-	j.mu.Unlock()
+	t.set.Put(key, v, value)
 	t.n.wakeLinks()
 	return nil
 }
 
 // Delete removes this node's row. It reports whether there was one. Rows of others it does not touch.
 func (t *Table[V]) Delete(key string) bool {
-	j := t.n.journal
-	j.mu.Lock()
-	t.mu.Lock()
-	old := t.extract(t.n.owner, key)
-	t.mu.Unlock()
-	if old != nil {
-		j.seq++
-		j.tally.remove(old.sum)
-		j.record(&frame.Op{Delete: true, Seq: j.seq, Table: t.name, Key: key})
-	}
-	j.mu.Unlock()
-	if old != nil {
+	had := t.set.Delete(key)
+	if had {
 		t.n.wakeLinks()
 	}
-	return old != nil
+	return had
 }
 
 // Get returns what a key shows, and the ID of the member whose row that is.
 func (t *Table[V]) Get(key string) (v V, owner string, ok bool) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if r := t.rows[key]; r != nil && !r.bad {
-		return r.value, r.owner.id, true
+	if r := t.set.Get(key); r != nil {
+		return r.Value, r.Owner.ID, true
 	}
 	return v, "", false
 }
 
 // Row returns the row that a key shows.
 func (t *Table[V]) Row(key string) (Row[V], bool) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if r := t.rows[key]; r != nil && !r.bad {
-		return r.public(), true
+	if r := t.set.Get(key); r != nil {
+		return shown(r), true
 	}
 	return Row[V]{}, false
 }
 
 // Rows returns the rows of all owners under a key, the one that is shown first.
-func (t *Table[V]) Rows(key string) []Row[V] {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	var rows []Row[V]
-	for r := t.rows[key]; r != nil && !r.bad; r = r.next {
-		rows = append(rows, r.public())
-	}
-	return rows
-}
+func (t *Table[V]) Rows(key string) []Row[V] { return list(t.set.Rows(key)) }
 
 // Lookup returns the rows that the index has for a term.
-func (t *Table[V]) Lookup(term string) []Row[V] {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	keys := t.index[term]
-	if len(keys) == 0 {
+func (t *Table[V]) Lookup(term string) []Row[V] { return t.AppendLookup(nil, term) }
+
+// AppendLookup appends the rows that the index has for a term.
+func (t *Table[V]) AppendLookup(dst []Row[V], term string) []Row[V] {
+	t.set.Lookup(term, func(r *rows.Row[V]) { dst = append(dst, shown(r)) })
+	return dst
+}
+
+func list[V any](rs []*rows.Row[V]) []Row[V] {
+	if len(rs) == 0 {
 		return nil
 	}
-	rows := make([]Row[V], 0, len(keys))
-	for _, key := range keys {
-		rows = append(rows, t.rows[key].public())
+	out := make([]Row[V], len(rs))
+	for i, r := range rs {
+		out[i] = shown(r)
 	}
-	return rows
+	return out
 }
 
 // Len returns how many keys show a row.
-func (t *Table[V]) Len() int {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return len(t.rows)
-}
+func (t *Table[V]) Len() int { return t.set.Len() }
 
 // All iterates over the rows shown when it begins, in no order and without holding a lock meanwhile.
-func (t *Table[V]) All() iter.Seq[Row[V]] {
-	return t.each(func(r *row[V]) bool { return true })
-}
+func (t *Table[V]) All() iter.Seq[Row[V]] { return t.each(false) }
 
 // Owned iterates over this node's rows that are shown.
-func (t *Table[V]) Owned() iter.Seq[Row[V]] {
-	return t.each(func(r *row[V]) bool { return r.owner == t.n.owner })
-}
+func (t *Table[V]) Owned() iter.Seq[Row[V]] { return t.each(true) }
 
-func (t *Table[V]) each(want func(*row[V]) bool) iter.Seq[Row[V]] {
+func (t *Table[V]) each(own bool) iter.Seq[Row[V]] {
 	return func(yield func(Row[V]) bool) {
-		t.mu.RLock()
-		rows := make([]*row[V], 0, len(t.rows))
-		for _, r := range t.rows {
-			if !r.bad && want(r) {
-				rows = append(rows, r)
-			}
-		}
-		t.mu.RUnlock()
-		for _, r := range rows {
-			if !yield(r.public()) {
+		for _, r := range t.set.Shown(own) {
+			if !yield(shown(r)) {
 				return
 			}
 		}

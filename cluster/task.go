@@ -118,6 +118,10 @@ func (t *Task[Req, Res]) Call(ctx context.Context, to string, req Req) (res Res,
 		return res, err
 	case frame.Unknown:
 		return res, fmt.Errorf("%w: %s on %s", ErrUnknownTask, t.name, m.Name)
+	case frame.Failed: // maybe only since the time was over there, too
+		if err := ctx.Err(); err != nil {
+			return res, err
+		}
 	}
 	return res, &RemoteError{m.Name, t.name, string(a.Body), a.Outcome == frame.Panicked}
 }
@@ -155,7 +159,7 @@ func (ts *tasks) request(ctx context.Context, to Member, name string, body []byt
 	view := ts.node.view.Load()
 	deadline, _ := ctx.Deadline()
 	msg := frame.AppendNamed(nil, frame.KindCall, frame.Named{
-		From: ts.node.id, Inc: view.self.Incarnation, Seq: uint64(max(time.Until(deadline).Milliseconds(), 1)), Name: name, Body: body,
+		From: ts.node.id, Inc: view.self.Incarnation, Seq: uint64(max(time.Until(deadline).Milliseconds()+1, 1)), Name: name, Body: body,
 	})
 	if to.ID == ts.node.id {
 		return frame.ParseAnswer(ts.answer(ctx, msg))

@@ -9,6 +9,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -79,7 +80,13 @@ func run(ctx context.Context, o *options) error {
 	if err := b.measure(ctx); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(o.root, o.out), b.results(), 0o644)
+	path, found := filepath.Join(o.root, o.out), b.results()
+	if old, err := os.ReadFile(path); err == nil {
+		if i := bytes.Index(old, []byte("\n# Cluster\n")); i >= 0 { // the part of bench/cluster stays
+			found = append(found, old[i:]...)
+		}
+	}
+	return os.WriteFile(path, found, 0o644)
 }
 
 // moreFiles lets this process, and those that it starts, have as many sockets as the system permits.

@@ -18,8 +18,14 @@ type Peer struct {
 	Inc    uint64
 	Status Status
 	Epoch  uint64 // of the pair's links
-	Table  uint64 // how far the node's copy of the peer's tables has come
 	Echo   uint64 // the last beacon of the peer that the node has heard
+}
+
+// Copy is how far the node's copy of a dead incarnation's rows has come. Torn is 0 if it is whole; otherwise it
+// differs between copies that may differ.
+type Copy struct {
+	ID             string
+	Inc, Seq, Torn uint64
 }
 
 // TopicSeq is how many messages a node has published on a topic.
@@ -35,6 +41,7 @@ type Beacon struct {
 	Table, Rows, Digest uint64 // sequence, number and digest of the node's own rows
 	Peers               []Peer
 	Topics              []TopicSeq
+	Dead                []Copy
 }
 
 // The fields of a beacon. Numbers are never used again for another meaning.
@@ -47,11 +54,12 @@ const (
 	fieldTable
 	fieldPeers
 	fieldTopics
+	fieldDead
 )
 
-// AppendBeacon encodes a beacon. Peers and topics beyond the bounds are left out.
+// AppendBeacon encodes a beacon. What is beyond the bounds is left out.
 func AppendBeacon(dst []byte, b *Beacon) []byte {
-	dst, mark := begin(dst, KindBeacon)
+	dst, mark := begin(dst, MinVersion, KindBeacon)
 	dst = end(dst, mark)
 	field := func(n byte, body []byte) { dst = appendBytes(append(dst, n), body) }
 	field(fieldID, []byte(b.ID))
@@ -64,8 +72,7 @@ func AppendBeacon(dst []byte, b *Beacon) []byte {
 	for _, p := range b.Peers[:min(len(b.Peers), MaxPeers)] {
 		one := u64(appendBytes(nil, p.ID), p.Inc)
 		one = binary.AppendUvarint(append(one, byte(p.Status)), p.Epoch)
-		one = binary.AppendUvarint(binary.AppendUvarint(one, p.Table), p.Echo)
-		list = appendBytes(list, one)
+		list = appendBytes(list, binary.AppendUvarint(one, p.Echo))
 	}
 	field(fieldPeers, list)
 	list = nil
@@ -73,6 +80,12 @@ func AppendBeacon(dst []byte, b *Beacon) []byte {
 		list = binary.AppendUvarint(u64(list, t.Topic), t.Seq)
 	}
 	field(fieldTopics, list)
+	list = nil
+	for _, c := range b.Dead[:min(len(b.Dead), MaxDead)] {
+		one := binary.AppendUvarint(u64(appendBytes(nil, c.ID), c.Inc), c.Seq)
+		list = appendBytes(list, u64(one, c.Torn))
+	}
+	field(fieldDead, list)
 	return dst
 }
 
@@ -113,12 +126,18 @@ func (b *Beacon) field(n byte, f *reader) {
 	case fieldPeers:
 		for len(f.b) > 0 && len(b.Peers) < MaxPeers {
 			one := reader{b: f.bytes(MaxFrame)}
-			b.Peers = append(b.Peers, Peer{one.string(MaxName), one.u64(), Status(one.byte()), one.uvarint(), one.uvarint(), one.uvarint()})
+			b.Peers = append(b.Peers, Peer{one.string(MaxName), one.u64(), Status(one.byte()), one.uvarint(), one.uvarint()})
 			f.bad = f.bad || one.bad
 		}
 	case fieldTopics:
 		for len(f.b) > 0 && len(b.Topics) < MaxTopics {
 			b.Topics = append(b.Topics, TopicSeq{f.u64(), f.uvarint()})
+		}
+	case fieldDead:
+		for len(f.b) > 0 && len(b.Dead) < MaxDead {
+			one := reader{b: f.bytes(MaxFrame)}
+			b.Dead = append(b.Dead, Copy{one.string(MaxName), one.u64(), one.uvarint(), one.u64()})
+			f.bad = f.bad || one.bad
 		}
 	}
 }

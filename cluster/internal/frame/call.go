@@ -13,7 +13,7 @@ type Named struct {
 
 // AppendNamed encodes a message of the kind.
 func AppendNamed(dst []byte, k Kind, n Named) []byte {
-	dst, mark := begin(dst, k)
+	dst, mark := begin(dst, MinVersion, k)
 	dst = binary.AppendUvarint(u64(appendBytes(dst, n.From), n.Inc), n.Seq)
 	dst = end(appendBytes(dst, n.Name), mark)
 	return append(dst, n.Body...)
@@ -49,7 +49,7 @@ type Answer struct {
 
 // AppendAnswer encodes an answer.
 func AppendAnswer(dst []byte, a Answer) []byte {
-	dst, mark := begin(dst, KindAnswer)
+	dst, mark := begin(dst, MinVersion, KindAnswer)
 	dst = end(append(dst, byte(a.Outcome)), mark)
 	return append(dst, a.Body...)
 }

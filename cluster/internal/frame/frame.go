@@ -8,8 +8,10 @@ import (
 	"errors"
 )
 
-// Version is the encoding written here. Readers accept every version whose first byte they know to be compatible.
-const Version = 1
+// MinVersion is the oldest encoding spoken here: the one before MaxVersion, if there is one. Two nodes write to each
+// other in the lower of their highest versions. What goes to all nodes is written in MinVersion. A beacon can be read
+// whatever its version: it says whether two nodes have one in common.
+const MinVersion = max(1, MaxVersion-1)
 
 // Bounds, in bytes unless said otherwise.
 const (
@@ -19,6 +21,7 @@ const (
 	MaxKey    = 8 << 10   // the key of a row
 	MaxPeers  = 512       // peers in a beacon
 	MaxTopics = 256       // topics in a beacon
+	MaxDead   = 64        // copies of dead members' rows in a beacon
 )
 
 // Kind is what a message is.
@@ -40,9 +43,9 @@ var (
 	ErrVersion   = errors.New("message of an unknown version")
 )
 
-// begin opens a message: version, kind, length of the header. end closes it.
-func begin(dst []byte, k Kind) (out []byte, mark int) {
-	dst = append(dst, Version, byte(k), 0, 0)
+// begin opens a message: version, kind, length of the header. end closes it. Version 0 stands for MinVersion.
+func begin(dst []byte, version uint8, k Kind) (out []byte, mark int) {
+	dst = append(dst, max(version, MinVersion), byte(k), 0, 0)
 	return dst, len(dst)
 }
 
@@ -56,7 +59,7 @@ func split(b []byte, k Kind) (header reader, body []byte, err error) {
 	if len(b) < 4 {
 		return reader{}, nil, ErrMalformed
 	}
-	if b[0] != Version {
+	if (b[0] < MinVersion || b[0] > MaxVersion) && k != KindBeacon {
 		return reader{}, nil, ErrVersion
 	}
 	n := int(binary.BigEndian.Uint16(b[2:]))

@@ -13,7 +13,7 @@ import (
 
 // The golden bytes hold the encoding: a change of them is a new version.
 func TestGolden(t *testing.T) {
-	link := frame.AppendLink(nil, frame.Link{From: 1, To: 2, Epoch: 3, Seq: 4, Table: 5})
+	link := frame.AppendLink(nil, frame.Link{Version: 1, From: 1, To: 2, Epoch: 3, Seq: 4, Table: 5})
 	for _, c := range []struct {
 		name string
 		got  []byte
@@ -21,9 +21,9 @@ func TestGolden(t *testing.T) {
 	}{
 		{"frame", frame.AppendRecord(link, frame.Delta, []byte("hi")), "01010028" +
 			"0000000000000001" + "0000000000000002" + "0000000000000003" + "0000000000000004" + "0000000000000005" + "02026869"},
-		{"ack", frame.AppendAck(nil, frame.Ack{From: 1, To: 2, Epoch: 3, Applied: 4, Received: 5, Gap: true}), "01020029" +
+		{"ack", frame.AppendAck(nil, frame.Ack{Version: 1, From: 1, To: 2, Epoch: 3, Applied: 4, Received: 5, Gap: true}), "01020029" +
 			"0000000000000001" + "0000000000000002" + "0000000000000003" + "0000000000000004" + "0000000000000005" + "01"},
-		{"op", frame.AppendOp(nil, &frame.Op{Seq: 7, Stamp: 8, TTL: 9, Table: "t", Key: "k", Value: []byte("v")}), "0a" + "00070809" + "0174" + "016b" + "0176"},
+		{"op", frame.AppendOp(nil, &frame.Op{Seq: 7, Stamp: 8, TTL: 9, Table: "t", Key: "k", Value: []byte("v")}, 1), "0a" + "00070809" + "0174" + "016b" + "0176"},
 		{"batch", frame.AppendBatch(nil, frame.Batch{Prev: 1, Last: 2, Rows: 3, Digest: 4}), "010203" + "0000000000000004"},
 		{"piece", frame.AppendPiece(nil, frame.Piece{Kind: frame.Delta, Total: 9, Start: 3, Data: []byte("x")}), "0209" + "03" + "78"},
 		{"topic", frame.AppendNamed(nil, frame.KindTopic, frame.Named{From: "a", Inc: 1, Seq: 2, Name: "n", Body: []byte("b")}), "0104000d" + "0161" + "0000000000000001" + "02" + "016e" + "62"},
@@ -41,8 +41,9 @@ func sample() *frame.Beacon {
 	return &frame.Beacon{
 		ID: "abc", Name: "node one", Address: "host:1", Inc: 1, Start: 2, Now: 3, Seq: 4, State: 5, MinVer: 1, MaxVer: 2,
 		Table: 6, Rows: 7, Digest: 8,
-		Peers:  []frame.Peer{{ID: "def", Inc: 9, Status: frame.Dead, Epoch: 10, Table: 11, Echo: 16}, {ID: "ghi", Inc: 12, Status: frame.Alive, Epoch: 13}},
+		Peers:  []frame.Peer{{ID: "def", Inc: 9, Status: frame.Dead, Epoch: 10, Echo: 16}, {ID: "ghi", Inc: 12, Status: frame.Alive, Epoch: 13}},
 		Topics: []frame.TopicSeq{{Topic: 14, Seq: 15}},
+		Dead:   []frame.Copy{{ID: "jkl", Inc: 17, Seq: 18, Torn: 19}},
 	}
 }
 
@@ -61,7 +62,7 @@ func TestBeacon(t *testing.T) {
 
 // TestLater: what a later version appends to a header is passed over.
 func TestLater(t *testing.T) {
-	a := frame.Ack{From: 1, To: 2, Epoch: 3, Applied: 4, Received: 4}
+	a := frame.Ack{Version: 1, From: 1, To: 2, Epoch: 3, Applied: 4, Received: 4}
 	enc := frame.AppendAck(nil, a)
 	enc[3] += 2
 	if got, err := frame.ParseAck(append(enc, "xx"...)); err != nil || got != a {
@@ -142,8 +143,8 @@ func TestRecords(t *testing.T) {
 
 // FuzzParse: no reader panics, and what one accepts it encodes to something that it reads in the same way.
 func FuzzParse(f *testing.F) {
-	ops := frame.AppendOp(nil, &frame.Op{Seq: 1, Stamp: 2, Table: "t", Key: "k", Value: []byte("v")})
-	ops = frame.AppendOp(ops, &frame.Op{Delete: true, Seq: 2, Table: "t", Key: "k"})
+	ops := frame.AppendOp(nil, &frame.Op{Seq: 1, Stamp: 2, Table: "t", Key: "k", Value: []byte("v")}, 1)
+	ops = frame.AppendOp(ops, &frame.Op{Delete: true, Seq: 2, Table: "t", Key: "k"}, 1)
 	for _, seed := range [][]byte{
 		frame.AppendRecord(frame.AppendLink(nil, frame.Link{Seq: 1}), frame.Delta, []byte("x")),
 		frame.AppendAck(nil, frame.Ack{Applied: 1, Received: 2}),
@@ -183,7 +184,7 @@ func FuzzParse(f *testing.F) {
 		if v, err := frame.ParseBatch(b); err == nil {
 			for ops := v.Ops; len(ops) > 0; {
 				op := ops.Next()
-				one := frame.Ops(frame.AppendOp(nil, &op))
+				one := frame.Ops(frame.AppendOp(nil, &op, frame.MaxVersion))
 				if got := one.Next(); !reflect.DeepEqual(got, op) {
 					t.Errorf("op %+v reads %+v", op, got)
 				}

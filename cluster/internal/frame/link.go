@@ -5,6 +5,7 @@ import "encoding/binary"
 // Link heads a frame of a link, followed by records. A frame without records and with Seq 0 asks for an
 // acknowledgement.
 type Link struct {
+	Version  uint8  // of the encoding, the pair's; 0 stands for MinVersion
 	From, To uint64 // incarnations of sender and receiver
 	Epoch    uint64 // of the pair
 	Seq      uint64 // 1 for the first frame of the epoch
@@ -16,7 +17,7 @@ const HeadSize = 4 + 5*8
 
 // AppendLink begins a frame. Records follow with AppendRecord.
 func AppendLink(dst []byte, h Link) []byte {
-	dst, mark := begin(dst, KindFrame)
+	dst, mark := begin(dst, h.Version, KindFrame)
 	dst = u64(u64(u64(u64(u64(dst, h.From), h.To), h.Epoch), h.Seq), h.Table)
 	return end(dst, mark)
 }
@@ -30,7 +31,7 @@ func ParseLink(b []byte) (Link, Records, error) {
 	if err != nil {
 		return Link{}, nil, err
 	}
-	h := Link{From: r.u64(), To: r.u64(), Epoch: r.u64(), Seq: r.u64(), Table: r.u64()}
+	h := Link{Version: b[0], From: r.u64(), To: r.u64(), Epoch: r.u64(), Seq: r.u64(), Table: r.u64()}
 	if r.bad {
 		return Link{}, nil, ErrMalformed
 	}
@@ -51,10 +52,13 @@ const (
 	Part       RecordKind = 1 + iota // a piece of a record that is too long for one frame
 	Delta                            // changes of the sender's rows, a Batch
 	WantRows                         // asks for all rows of the receiver of this record, a Snapshot header
-	RowsBegin                        // a Snapshot header
+	_                                // free
 	RowsChunk                        // rows of a snapshot, a Batch
 	RowsEnd                          // a Snapshot header
 	ChannelMsg                       // name of a channel, and what the user sent
+	WantDead                         // asks for the rows of a dead incarnation, an Estate
+	DeadChunk                        // some of them, a Batch
+	DeadEnd                          // an Estate
 )
 
 // Records are encoded records, one after another.
@@ -112,6 +116,7 @@ func ParsePiece(b []byte) (Piece, error) {
 
 // Ack answers frames.
 type Ack struct {
+	Version  uint8  // as in Link
 	From, To uint64 // incarnations of the one who acknowledges and of the sender of the frames
 	Epoch    uint64
 	Applied  uint64 // all frames up to this one are applied
@@ -121,7 +126,7 @@ type Ack struct {
 
 // AppendAck encodes an acknowledgement.
 func AppendAck(dst []byte, a Ack) []byte {
-	dst, mark := begin(dst, KindAck)
+	dst, mark := begin(dst, a.Version, KindAck)
 	dst = u64(u64(u64(u64(u64(dst, a.From), a.To), a.Epoch), a.Applied), a.Received)
 	var flags byte
 	if a.Gap {
@@ -136,7 +141,7 @@ func ParseAck(b []byte) (Ack, error) {
 	if err != nil {
 		return Ack{}, err
 	}
-	a := Ack{From: r.u64(), To: r.u64(), Epoch: r.u64(), Applied: r.u64(), Received: r.u64()}
+	a := Ack{Version: b[0], From: r.u64(), To: r.u64(), Epoch: r.u64(), Applied: r.u64(), Received: r.u64()}
 	a.Gap = r.byte()&1 != 0
 	if r.bad || a.Applied > a.Received {
 		return Ack{}, ErrMalformed

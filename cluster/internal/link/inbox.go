@@ -144,6 +144,11 @@ func (l *Link) applyFrame(a arrival) bool {
 		if k != frame.Delta && !waited {
 			waited = true
 			l.cfg.Sink.Wait(a.table, l.done)
+			select {
+			case <-l.done:
+				return false
+			default:
+			}
 		}
 		if k != frame.Part {
 			l.cfg.Sink.Apply(k, body)
@@ -176,7 +181,7 @@ func (l *Link) sendAck() bool {
 	}
 	l.in.mu.Lock()
 	a := frame.Ack{
-		From: l.cfg.Self, To: l.cfg.Peer, Epoch: l.cfg.Epoch,
+		Version: l.cfg.Version, From: l.cfg.Self, To: l.cfg.Peer, Epoch: l.cfg.Epoch,
 		Applied: l.in.applied, Received: l.in.next - 1, Gap: len(l.in.ahead) > 0,
 	}
 	owed := l.in.owed

@@ -58,6 +58,7 @@ type Sink interface {
 
 // Config is what a link is made of.
 type Config struct {
+	Version    uint8  // of the encoding
 	Self, Peer uint64 // incarnations
 	Epoch      uint64
 	Window     int // bytes
@@ -136,6 +137,19 @@ func (l *Link) Send(ctx context.Context, k frame.RecordKind, body []byte) error 
 	}
 }
 
+// Try is Send that returns ErrFull instead of waiting.
+func (l *Link) Try(k frame.RecordKind, body []byte) error {
+	if len(body) > frame.MaxRecord {
+		return ErrTooBig
+	}
+	err := l.out.add(k, body, l.cfg.Window, true)
+	if errors.Is(err, ErrFull) {
+		l.out.stopWaiting()
+	}
+	l.nudge(err)
+	return err
+}
+
 // Post appends a record that does not count for the window, and never waits: for answers to what the other end sent,
 // whose number that bounds. ErrFull says that it does not.
 func (l *Link) Post(k frame.RecordKind, body []byte) error {
@@ -159,6 +173,12 @@ func (l *Link) Wake() {
 	case l.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Hurry makes the link send again soon what is not acknowledged: the carrier, which had lost it, works again.
+func (l *Link) Hurry() {
+	l.out.hurry()
+	l.Wake()
 }
 
 // Hold makes the link send nothing, not even acknowledgements, until it is called with false.

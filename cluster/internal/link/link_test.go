@@ -346,6 +346,26 @@ func TestProbe(t *testing.T) {
 	})
 }
 
+// TestHurry: what was lost comes soon after the carrier works again.
+func TestHurry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := mem.New(mem.Options{})
+		a, b := pair(t, e, nil)
+		e.Cut("a", "b")
+		if err := a.Send(t.Context(), frame.ChannelMsg, number(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10*time.Second + time.Millisecond) // the pauses between attempts have grown to a second
+		e.HealAll()
+		a.Hurry()
+		start := time.Now()
+		until(t, "what was lost is there", func() bool { return b.sink.count() == 1 })
+		if took := time.Since(start); took > 100*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 // TestHold: nothing leaves while the link is held.
 func TestHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

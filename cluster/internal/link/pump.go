@@ -44,7 +44,7 @@ func (l *Link) transmit() bool {
 	if count < 0 {
 		return false
 	}
-	head := frame.Link{From: l.cfg.Self, To: l.cfg.Peer, Epoch: l.cfg.Epoch}
+	head := frame.Link{Version: l.cfg.Version, From: l.cfg.Self, To: l.cfg.Peer, Epoch: l.cfg.Epoch}
 	var batch []byte
 	if l.cfg.Source != nil {
 		var more bool
@@ -61,7 +61,7 @@ func (l *Link) transmit() bool {
 }
 
 func (l *Link) probeFrame() []byte {
-	return frame.AppendLink(nil, frame.Link{From: l.cfg.Self, To: l.cfg.Peer, Epoch: l.cfg.Epoch})
+	return frame.AppendLink(nil, frame.Link{Version: l.cfg.Version, From: l.cfg.Self, To: l.cfg.Peer, Epoch: l.cfg.Epoch})
 }
 
 // ready returns how many records may be sent, -1 if nothing may, and how many bytes of changes.
@@ -109,6 +109,13 @@ func (o *outbox) again(probe func() []byte) (data []byte, isProbe bool) {
 	r.quota--
 	o.stats.Resent++
 	return f.data, false
+}
+
+// hurry ends the growing pauses between attempts.
+func (o *outbox) hurry() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.quiet, o.timeout = time.Time{}, minTimeout
 }
 
 // nap returns how long the pump may sleep.

@@ -381,8 +381,8 @@ func (m *Judge) Tick(now time.Time, life func(id string) time.Time) {
 		m.wake()
 	}
 	for _, p := range m.Sorted() {
-		if t := life(p.Node.ID); t.After(p.heard) {
-			p.heard = t
+		if t := life(p.Node.ID); t.After(p.heard) { // who sends frames to this incarnation hears it
+			p.heard, p.answered = t, t
 		}
 		m.judge(p, now)
 	}
@@ -462,6 +462,22 @@ func (m *Judge) judge(p *Candidate, now time.Time) {
 		m.do(DoSuspect, p, Silence)
 	}
 }
+
+// Life says how this node sees an incarnation of another one: whether it is heard, it or its successor, and whether it
+// said goodbye.
+func (m *Judge) Life(id string, inc uint64) (heard, left bool) {
+	p := m.Peers[id]
+	switch {
+	case p == nil || p.Node.Incarnation < inc:
+		return false, false
+	case p.left:
+		return false, true
+	}
+	return p.Status != frame.Dead, false
+}
+
+// Asleep says whether this node was suspended, and does not know yet what the others think of it.
+func (m *Judge) Asleep() bool { return m.asleep }
 
 // Mentions returns what the next beacon says about the others.
 func (m *Judge) Mentions() []frame.Peer {

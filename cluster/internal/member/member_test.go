@@ -16,6 +16,14 @@ type scene struct {
 	now  time.Time
 	done []Effect
 	sent uint64
+	life func() time.Time // when frames last came; nil: never
+}
+
+func (s *scene) frames(string) time.Time {
+	if s.life == nil {
+		return time.Time{}
+	}
+	return s.life()
 }
 
 func newScene(t *testing.T) *scene {
@@ -43,7 +51,7 @@ func (s *scene) beacon(inc, selfInc uint64, st frame.Status, epoch, echo uint64)
 func (s *scene) pass(d time.Duration) {
 	for end := s.now.Add(d); s.now.Before(end); {
 		s.now = s.now.Add(s.Every)
-		s.Tick(s.now, func(string) time.Time { return time.Time{} })
+		s.Tick(s.now, s.frames)
 		s.done = append(s.done, s.Take()...)
 	}
 }
@@ -51,7 +59,7 @@ func (s *scene) pass(d time.Duration) {
 // sleep lets time go by without a tick.
 func (s *scene) sleep(d time.Duration) {
 	s.now = s.now.Add(d)
-	s.Tick(s.now, func(string) time.Time { return time.Time{} })
+	s.Tick(s.now, s.frames)
 	s.done = append(s.done, s.Take()...)
 }
 
@@ -125,6 +133,14 @@ func TestJudge(t *testing.T) {
 			s.Hint(s.now, "peer", true)
 			s.pass(600 * time.Millisecond)
 			s.want("")
+		},
+		"frames, but no beacons": func(s *scene) {
+			s.life = func() time.Time { return s.now }
+			s.pass(10 * time.Second)
+			s.want("")
+			s.life = nil
+			s.pass(2500 * time.Millisecond)
+			s.want("suspect remove:silence")
 		},
 		"deaf": func(s *scene) { // it goes on sending, but does not name this node any more
 			for range 7 {

@@ -27,6 +27,7 @@ const (
 	routeHandshake   = 5.0  // seconds
 	routeRetries     = 3600 // for a peer known by hearsay, about one a second: an hour
 	listenPoll       = 2 * time.Millisecond
+	defaultRekey     = time.Second
 	defaultResolve   = 10 * time.Second
 	defaultAnnounce  = 2 * time.Second
 	internalUserSize = 32 // bytes of a password
@@ -37,18 +38,22 @@ var accounts = [bus.Lanes]string{bus.Control: "CTL", bus.Data: "DATA"}
 
 // Embedded is an engine that runs a NATS server inside the node. The servers of a cluster connect to each other by
 // mutual TLS that only holders of a join token can speak; it is enough that each knows one other, the rest is
-// learned. Clients of NATS find no door: the server listens for them on loopback only, and lets in nobody but its
-// own node.
+// learned. Clients of NATS find no door, unless one is asked for: the server listens for them on loopback only, and
+// lets in nobody but its own node.
 type Embedded struct {
-	Token     []byte   // text of the token file; see NewToken
-	Listen    string   // host:port for other nodes; port 0 takes a free one
-	Advertise string   // host:port that other nodes dial, if it differs from Listen
-	Peers     []string // host:port of other nodes; host alone means the port of this node
-	DNS       string   // name whose addresses are nodes: host or host:port (A, AAAA), or _service._proto.host (SRV)
-	Multicast string   // group:port on which nodes of one network find each other
-	Interface string   // network interface for Multicast; empty means all
+	Token     []byte                 // text of the token file; see NewToken
+	Reread    func() ([]byte, error) `json:"-"` // reads the file anew, while the node runs; nil if Token holds for good
+	Listen    string                 // host:port for other nodes; port 0 takes a free one
+	Advertise string                 // host:port that other nodes dial, if it differs from Listen
+	Peers     []string               // host:port of other nodes; host alone means the port of this node
+	DNS       string                 // name whose addresses are nodes: host or host:port (A, AAAA), or _service._proto.host (SRV)
+	Multicast string                 // group:port on which nodes of one network find each other
+	Interface string                 // network interface for Multicast; empty means all
+
+	Clients Clients // a door for clients of NATS; by default there is none
 
 	Resolver Resolver      // nil means net.DefaultResolver
+	Rekey    time.Duration // between two calls of Reread; 0 means 1 s
 	Resolve  time.Duration // between two looks at names; 0 means 10 s
 	Announce time.Duration // between two multicast announcements; 0 means 2 s
 }
@@ -59,12 +64,16 @@ type embedded struct {
 	conf   Embedded
 	self   bus.Identity
 	server *server.Server
-	base   *server.Options // the options the server was made with, never given away, only cloned
 	ear    *logger
 	peers  atomic.Int64 // connected ones
 	find   *finder
 	cast   *multicast // nil without multicast
 	loops  sync.WaitGroup
+	keys   atomic.Pointer[keyring]
+
+	mu     sync.Mutex      // guards what follows, and is held while the server takes options
+	base   *server.Options // of the server, but for its peers; never given away, only cloned
+	places []*url.URL      // where peers may be
 }
 
 // Open starts a server and connects to it. It does not wait for peers. Failures: a token that is none, an address that
@@ -81,7 +90,8 @@ func (e *Embedded) Open(ctx context.Context, self bus.Identity, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	if err := s.discovery(keys); err != nil {
+	s.keys.Store(keys)
+	if err := s.discovery(); err != nil {
 		s.stop()
 		return nil, err
 	}
@@ -119,6 +129,9 @@ func (s *embedded) start(ctx context.Context, keys *keyring) error {
 	port := s.server.ClusterAddr().Port
 	s.address = cmp.Or(s.conf.Advertise, net.JoinHostPort(reachable(s.base.Cluster.Host), strconv.Itoa(port)))
 	s.loops.Go(s.watch)
+	if s.conf.Reread != nil {
+		s.loops.Go(s.keepKeys)
+	}
 	s.loops.Go(func() { s.find.run(s.ctx, port) })
 	if s.cast != nil {
 		s.cast.self.port = cmp.Or(s.cast.self.port, uint16(port))
@@ -128,7 +141,7 @@ func (s *embedded) start(ctx context.Context, keys *keyring) error {
 }
 
 // discovery reads where peers may be.
-func (s *embedded) discovery(keys *keyring) error {
+func (s *embedded) discovery() error {
 	find, err := newFinder(&s.conf, s.log)
 	if err != nil {
 		return err
@@ -138,7 +151,7 @@ func (s *embedded) discovery(keys *keyring) error {
 	if s.conf.Multicast == "" {
 		return nil
 	}
-	cast, err := newMulticast(&s.conf, keys.mac, s.log)
+	cast, err := newMulticast(&s.conf, func() [][]byte { return s.keys.Load().mac }, s.log)
 	if err != nil {
 		return err
 	}
@@ -158,10 +171,19 @@ func (s *embedded) discovery(keys *keyring) error {
 
 // reload tells the server where peers may be.
 func (s *embedded) reload(addresses []string) error {
-	options := s.base.Clone()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.places = nil
 	for _, a := range addresses {
-		options.Routes = append(options.Routes, &url.URL{Scheme: "nats-route", Host: a})
+		s.places = append(s.places, &url.URL{Scheme: "nats-route", Host: a})
 	}
+	return s.apply()
+}
+
+// apply gives the server the present options. It is called with mu held.
+func (s *embedded) apply() error {
+	options := s.base.Clone()
+	options.Routes = s.places
 	return s.server.ReloadOptions(options)
 }
 
@@ -181,6 +203,9 @@ func (s *embedded) prepare(keys *keyring) ([bus.Lanes]string, error) {
 	}
 	config, err := keys.tls(time.Now())
 	if err != nil {
+		return passwords, err
+	}
+	if err := s.conf.Clients.check(); err != nil {
 		return passwords, err
 	}
 	if port == 0 {
@@ -209,6 +234,7 @@ func (s *embedded) prepare(keys *keyring) ([bus.Lanes]string, error) {
 		s.base.Accounts = append(s.base.Accounts, account)
 		s.base.Users = append(s.base.Users, &server.User{Username: name, Password: passwords[i], Account: account})
 	}
+	s.conf.Clients.open(s.base)
 	s.server, err = server.NewServer(s.base.Clone())
 	if err != nil {
 		return passwords, fmt.Errorf("make the cluster's server: %w", err)

@@ -82,9 +82,9 @@ func cutString(b []byte) (s, rest []byte, ok bool) {
 // multicast announces this node to a group, and hears others.
 type multicast struct {
 	group    *net.UDPAddr
-	only     string // the one interface to use, if not empty
-	loopback bool   // this node can be reached from this machine only
-	keys     [][]byte
+	only     string          // the one interface to use, if not empty
+	loopback bool            // this node can be reached from this machine only
+	keys     func() [][]byte // the first one is ours
 	self     announcement
 	every    time.Duration
 	hear     func(address string, until time.Time)
@@ -94,7 +94,7 @@ type multicast struct {
 }
 
 // newMulticast reads the configured group.
-func newMulticast(conf *Embedded, keys [][]byte, log *slog.Logger) (*multicast, error) {
+func newMulticast(conf *Embedded, keys func() [][]byte, log *slog.Logger) (*multicast, error) {
 	group, err := netip.ParseAddrPort(conf.Multicast)
 	if err != nil || !group.Addr().Is4() || !group.Addr().IsMulticast() || group.Port() == 0 {
 		return nil, &bus.Failure{
@@ -164,7 +164,6 @@ func (m *multicast) session(ctx context.Context) error {
 
 // announce sends to all interfaces, and joins the group on those that have come up since.
 func (m *multicast) announce(ctx context.Context, out *ipv4.PacketConn, first int) error {
-	packet := m.self.append(nil, m.keys[0])
 	joined := map[int]bool{first: true}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -185,7 +184,7 @@ func (m *multicast) announce(ctx context.Context, out *ipv4.PacketConn, first in
 			if !joined[i.Index] && out.JoinGroup(&i, m.group) == nil {
 				joined[i.Index] = true
 			}
-			_, err := out.WriteTo(packet, &ipv4.ControlMessage{IfIndex: i.Index}, m.group)
+			_, err := out.WriteTo(m.self.append(nil, m.keys()[0]), &ipv4.ControlMessage{IfIndex: i.Index}, m.group)
 			errs, sent = append(errs, err), sent || err == nil
 		}
 		if !sent {
@@ -204,7 +203,7 @@ func (m *multicast) read(conn *net.UDPConn) {
 		if err != nil {
 			return
 		}
-		a, err := parseAnnouncement(buf[:n], m.keys)
+		a, err := parseAnnouncement(buf[:n], m.keys())
 		switch {
 		case err != nil:
 			if n, ok := m.sparse.say(from.Addr().String() + err.Error()); ok {

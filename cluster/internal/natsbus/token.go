@@ -32,9 +32,16 @@ func NewToken() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
+// CheckToken looks whether the text of a token file can be used. The error is a *bus.Failure.
+func CheckToken(text []byte) error {
+	_, err := parseTokens(text)
+	return err
+}
+
 // keyring is what the join tokens of a cluster yield. The first token signs, all of them are trusted, so that a token
 // is changed without stopping the cluster: add the new one at the end everywhere, put it first everywhere, remove the
-// old one everywhere, restarting the nodes one after another each time.
+// old one everywhere. Between two of these steps each node must have taken the one before, by reading its file anew or
+// by a restart.
 type keyring struct {
 	signer  authority
 	trusted *x509.CertPool
@@ -135,7 +142,7 @@ func sign(template, parent *x509.Certificate, public ed25519.PublicKey, key ed25
 	return cert, nil
 }
 
-// leaf mints a certificate for this start of the node.
+// leaf mints a certificate.
 func (k *keyring) leaf(now time.Time) (tls.Certificate, error) {
 	public, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

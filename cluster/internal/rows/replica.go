@@ -1,31 +1,35 @@
-package cluster
+package rows
 
 import (
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/starling-im/starling/cluster/internal/clock"
 	"github.com/starling-im/starling/cluster/internal/frame"
 )
 
 const (
-	askAgain  = 2 * time.Second // when nothing of a snapshot has come for so long
-	waitTable = time.Second     // that a frame waits for the rows before it
-	maxStood  = 4               // beacons that tell of changes which do not come
-	maxTombs  = 1 << 20         // deletions remembered while a snapshot comes
+	askAgain = 2 * time.Second  // between two repairs, and when nothing of a snapshot has come for so long
+	noAnswer = 30 * time.Second // to which this grows: who is asked anew begins anew, and a busy node would never end
+	maxStood = 4                // beacons that tell of changes which do not come
+	maxTombs = 1 << 20          // deletions remembered while a snapshot comes
 )
 
-// replica is the copy of another node's rows, in all tables. It begins by asking for all of them, and does so again
+// Replica is the copy of another node's rows, in all tables. It begins by asking for all of them, and does so again
 // whenever it has missed a change, or its digest turns out to differ. Changes are applied while a snapshot comes: each
 // row carries the sequence of its change, so the later one wins whatever comes first.
-type replica struct {
-	store *store
-	clock *clock
+type Replica struct {
+	store *Store
+	clock *clock.Clock
 	log   *slog.Logger
+	saw   func(*frame.Op) // is called for each row that comes; may be nil
 	ask   func(id uint64) // asks for a snapshot; it does not wait
 
+	patience time.Duration // that a frame waits for the rows before it; less than the time after which its sender finds this node stuck
+
 	mu       sync.Mutex // guards what follows, and orders changes: it is held while tables apply them
-	owner    *owner
+	owner    *Owner
 	seq      uint64 // all changes up to this one are in
 	tally    tally
 	synced   bool // the copy has been complete once
@@ -33,6 +37,7 @@ type replica struct {
 	ended    bool
 	id       uint64 // of the snapshot asked for
 	asked    time.Time
+	tries    int // of asking without an answer
 	gen      uint32
 	tombs    map[tomb]uint64 // what was deleted since it was asked for
 	from, to uint64          // the run of changes seen since: those after from up to to
@@ -42,19 +47,21 @@ type replica struct {
 	repaired time.Time
 	reached  chan struct{} // closed when seq grows or synced is set
 	repairs  uint64        // snapshots asked for after the first one
+	op       frame.Op      // what is being applied
 }
 
 type tomb struct{ table, key string }
 
-func newReplica(s *store, c *clock, log *slog.Logger, o *owner) *replica {
-	return &replica{store: s, clock: c, log: log, owner: o, reached: make(chan struct{})}
+// NewReplica returns the copy of an owner's rows. A frame waits for the rows before it no longer than patience.
+func NewReplica(s *Store, c *clock.Clock, log *slog.Logger, o *Owner, patience time.Duration) *Replica {
+	return &Replica{store: s, clock: c, log: log, owner: o, patience: patience, reached: make(chan struct{})}
 }
 
 // load asks for all rows. It is called with mu held.
-func (r *replica) load(why string) {
+func (r *Replica) load(why string) {
 	if why != "" {
 		r.repairs++
-		r.log.Info("copy of a member's tables is repaired", slog.String("member", r.owner.id), slog.String("why", why))
+		r.log.Info("copy of a member's tables is repaired", slog.String("member", r.owner.ID), slog.String("why", why))
 	}
 	r.loading = true
 	r.id++
@@ -65,29 +72,33 @@ func (r *replica) load(why string) {
 	r.ask(r.id)
 }
 
-// start asks for all rows over a new link.
-func (r *replica) start(ask func(id uint64)) {
+// Start asks for all rows over a new link.
+func (r *Replica) Start(ask func(id uint64)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ask = ask
 	r.load("")
 }
 
-// end makes the replica take nothing more.
-func (r *replica) end() {
+// End makes the replica take nothing more. It returns how far it is: torn tells a copy that is not whole from others.
+func (r *Replica) End(torn uint64) (seq, tornAt uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ended = true
 	r.progress()
+	if r.synced && !r.loading {
+		torn = 0
+	}
+	return r.seq, torn
 }
 
-func (r *replica) progress() {
+func (r *Replica) progress() {
 	close(r.reached)
 	r.reached = make(chan struct{})
 }
 
-// delta applies changes.
-func (r *replica) delta(b frame.Batch) {
+// Delta applies changes.
+func (r *Replica) Delta(b frame.Batch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -106,7 +117,7 @@ func (r *replica) delta(b frame.Batch) {
 	default:
 		r.apply(b.Ops, r.seq)
 		r.seq = b.Last
-		if r.tally != (tally{b.Rows, b.Digest}) {
+		if r.tally != (tally{Rows: b.Rows, Digest: b.Digest}) {
 			r.repair("digest differs")
 		}
 		r.progress()
@@ -114,17 +125,23 @@ func (r *replica) delta(b frame.Batch) {
 }
 
 // apply applies the operations after the sequence.
-func (r *replica) apply(ops frame.Ops, after uint64) {
+func (r *Replica) apply(ops frame.Ops, after uint64) {
+	op := &r.op
+	var t core
+	name := ""
 	for len(ops) > 0 {
-		op := ops.Next()
+		ops.Read(op)
 		if op.Seq <= after {
 			continue
 		}
-		r.clock.observe(op.Stamp)
-		t := r.store.table(op.Table)
+		r.clock.Observe(op.Stamp)
+		if t == nil || name != op.Table {
+			t, name = r.store.table(op.Table), op.Table
+		}
 		if op.Delete {
-			if t.seqOf(r.owner, op.Key) <= op.Seq {
-				t.remove(r.owner, op.Key, &r.tally)
+			if t.remove(r.owner, op.Key, op.Seq, &r.tally) == errMoved {
+				t = r.store.table(op.Table)
+				_ = t.remove(r.owner, op.Key, op.Seq, &r.tally)
 			}
 			if r.loading && len(r.tombs) < maxTombs {
 				r.tombs[tomb{op.Table, op.Key}] = op.Seq
@@ -134,22 +151,29 @@ func (r *replica) apply(ops frame.Ops, after uint64) {
 		if r.loading && (r.tombs[tomb{op.Table, op.Key}] >= op.Seq || t.seqOf(r.owner, op.Key) > op.Seq) {
 			continue
 		}
-		r.put(t, &op)
+		t = r.put(t, op)
 	}
+	*op = frame.Op{Table: op.Table} // the rest belongs to the record
 }
 
-func (r *replica) put(t core, op *frame.Op) {
+// put stores a row, and returns its table.
+func (r *Replica) put(t core, op *frame.Op) core {
+	if r.saw != nil {
+		r.saw(op)
+	}
 	err := t.put(r.owner, op, r.gen, &r.tally)
 	if err == errMoved {
-		err = r.store.table(op.Table).put(r.owner, op, r.gen, &r.tally)
+		t = r.store.table(op.Table)
+		err = t.put(r.owner, op, r.gen, &r.tally)
 	}
 	if err != nil {
-		r.log.Error("row of a member cannot be read", slog.String("table", op.Table), slog.String("member", r.owner.id), slog.Any("err", err))
+		r.log.Error("row of a member cannot be read", slog.String("table", op.Table), slog.String("member", r.owner.ID), slog.Any("err", err))
 	}
+	return t
 }
 
-// chunk applies rows of a snapshot.
-func (r *replica) chunk(id uint64, ops frame.Ops) {
+// Chunk applies rows of a snapshot.
+func (r *Replica) Chunk(id uint64, ops frame.Ops) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.loading || id != r.id || r.ended {
@@ -159,8 +183,8 @@ func (r *replica) chunk(id uint64, ops frame.Ops) {
 	r.apply(ops, 0)
 }
 
-// finish ends a snapshot. It returns true when the copy is complete for the first time.
-func (r *replica) finish(s frame.Snapshot) (first bool) {
+// Finish ends a snapshot. It returns true when the copy is complete for the first time.
+func (r *Replica) Finish(s frame.Snapshot) (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.loading || s.ID != r.id || r.ended {
@@ -173,12 +197,12 @@ func (r *replica) finish(s frame.Snapshot) (first bool) {
 	for _, t := range r.store.all() {
 		t.sweep(r.owner, r.gen, s.Seq, &r.tally)
 	}
-	r.loading, r.tombs = false, nil
+	r.loading, r.tombs, r.tries = false, nil, 0
 	if r.seq = s.Seq; r.run {
 		r.seq = max(r.to, s.Seq)
 	}
-	if r.seq == s.Seq && r.tally != (tally{s.Rows, s.Digest}) {
-		r.log.Warn("snapshot does not add up", slog.String("member", r.owner.id))
+	if r.seq == s.Seq && r.tally != (tally{Rows: s.Rows, Digest: s.Digest}) {
+		r.log.Warn("snapshot does not add up", slog.String("member", r.owner.ID))
 		_, r.tally = r.store.recount(r.owner)
 	}
 	first, r.synced = !r.synced, true
@@ -186,21 +210,21 @@ func (r *replica) finish(s frame.Snapshot) (first bool) {
 	return first
 }
 
-// wait returns when the copy has reached a sequence, or after a while.
-func (r *replica) wait(seq uint64, done <-chan struct{}) {
+// Wait returns when the copy has reached a sequence, or after a while.
+func (r *Replica) Wait(seq uint64, done <-chan struct{}) {
 	if seq == 0 {
 		return
 	}
 	var timer *time.Timer
 	for {
 		r.mu.Lock()
-		ok, reached := r.ended || r.synced && (r.seq >= seq || r.loading && r.run && r.to >= seq), r.reached
+		ok, reached := r.ended || r.synced && (r.seq >= seq || r.loading && r.run && r.from <= r.seq && r.to >= seq), r.reached
 		r.mu.Unlock()
 		if ok {
 			return
 		}
 		if timer == nil {
-			timer = time.NewTimer(waitTable)
+			timer = time.NewTimer(r.patience)
 			defer timer.Stop()
 		}
 		select {
@@ -213,14 +237,15 @@ func (r *replica) wait(seq uint64, done <-chan struct{}) {
 	}
 }
 
-// compare takes in what a beacon says about the tables.
-func (r *replica) compare(seq uint64, t tally) {
+// Compare takes in what a beacon says about the tables.
+func (r *Replica) Compare(seq uint64, t tally) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.ended:
 	case r.loading:
-		if time.Since(r.asked) > askAgain {
+		if time.Since(r.asked) > min(askAgain<<r.tries, noAnswer) {
+			r.tries = min(r.tries+1, 8)
 			r.load("no answer")
 		}
 	case r.seq == seq && r.tally != t:
@@ -236,15 +261,15 @@ func (r *replica) compare(seq uint64, t tally) {
 }
 
 // repair asks for all rows, but not time and again. It is called with mu held.
-func (r *replica) repair(why string) {
+func (r *Replica) repair(why string) {
 	if time.Since(r.repaired) >= askAgain {
 		r.repaired, r.stood = time.Now(), 0
 		r.load(why)
 	}
 }
 
-// scrub counts the rows anew, and repairs a copy that is not what it is believed to be.
-func (r *replica) scrub() {
+// Scrub counts the rows anew, and repairs a copy that is not what it is believed to be.
+func (r *Replica) Scrub() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.loading || r.ended {
@@ -257,9 +282,15 @@ func (r *replica) scrub() {
 	}
 }
 
-// state returns how far the copy is.
-func (r *replica) state() (seq uint64, t tally, synced bool, repairs uint64) {
+// State returns how far the copy is.
+func (r *Replica) State() (seq uint64, t tally, synced bool, repairs uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.seq, r.tally, r.synced && !r.loading, r.repairs
 }
+
+// Owner returns whose rows these are.
+func (r *Replica) Owner() *Owner { return r.owner }
+
+// Watch makes saw be called for each row that comes.
+func (r *Replica) Watch(saw func(*frame.Op)) { r.saw = saw }

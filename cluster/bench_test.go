@@ -2,18 +2,13 @@ package cluster_test
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"runtime"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/starling-im/starling/cluster"
 )
-
-// patience bounds what takes real time.
-const patience = 30 * time.Second
 
 // onNATS joins nodes on embedded servers, each of which is told the first one's address only.
 func onNATS(t testing.TB, names ...string) []*cluster.Node {
@@ -54,52 +49,6 @@ func await[E any](t testing.TB, what string, s *cluster.Subscription[E], ok func
 		case <-deadline:
 			t.Fatalf("not within %v: %s", patience, what)
 		}
-	}
-}
-
-// TestNATS: the same on embedded servers, over TLS.
-func TestNATS(t *testing.T) {
-	ns := onNATS(t, "a", "b", "c")
-	var tables []*cluster.Table[string]
-	for _, n := range ns {
-		tables = append(tables, cluster.NewTable(n, "rows", cluster.Text()))
-	}
-	watch := tables[1].Watch(1024)
-	if err := tables[0].Put("k", "v"); err != nil {
-		t.Fatal(err)
-	}
-	await(t, "the row is copied", watch, func() bool { _, _, ok := tables[1].Get("k"); return ok })
-
-	const count = 10_000
-	done := make(chan uint32, 1)
-	var next atomic.Uint32
-	ns[1].Channel("c", func(_ cluster.Member, rec []byte) {
-		if got := binary.BigEndian.Uint32(rec); got != next.Load() {
-			t.Errorf("record %d comes as number %d", got, next.Load())
-		}
-		if next.Add(1) == count {
-			done <- 0
-		}
-	}, nil)
-	ch := ns[0].Channel("c", nil, nil)
-	for i := range uint32(count) {
-		if err := ch.Send(context.Background(), ns[1].Self().ID, binary.BigEndian.AppendUint32(nil, i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	select {
-	case <-done:
-	case <-time.After(patience):
-		t.Fatalf("%d of %d records came", next.Load(), count)
-	}
-
-	events := ns[0].Events(64)
-	if err := ns[2].Leave(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	await(t, "the goodbye is heard", events, func() bool { return len(ns[0].Members()) == 2 })
-	if _, _, ok := tables[2].Get("k"); ok {
-		t.Error("the row of another node remains after leaving")
 	}
 }
 

@@ -1,33 +1,35 @@
-package cluster
+package rows
 
 import (
 	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/starling-im/starling/cluster/internal/clock"
 	"github.com/starling-im/starling/cluster/internal/frame"
+	"github.com/starling-im/starling/cluster/internal/journal"
 )
 
 // copied is a replica with what it asked for.
 type copied struct {
-	*replica
+	*Replica
 	asked []uint64
 }
 
 func newCopied() *copied {
 	c := &copied{}
-	s := newStore()
-	c.replica = newReplica(s, &clock{now: time.Now}, slog.New(slog.DiscardHandler), s.owner("peer", 1))
-	c.start(func(id uint64) { c.asked = append(c.asked, id) })
+	s := New("self", journal.New(1, frame.MaxVersion), clock.New(time.Now))
+	c.Replica = NewReplica(s, clock.New(time.Now), slog.New(slog.DiscardHandler), s.Living("peer", 1), time.Second)
+	c.Start(func(id uint64) { c.asked = append(c.asked, id) })
 	return c
 }
 
 func ops(list ...frame.Op) (o frame.Ops, t tally) {
 	for _, op := range list {
 		op.Table = "t"
-		o = frame.AppendOp(o, &op)
+		o = frame.AppendOp(o, &op, frame.MaxVersion)
 		if !op.Delete {
-			t.add(rowSum("t", op.Key, op.Seq, op.Value))
+			t.Add(journal.Sum("t", op.Key, op.Seq, op.Value))
 		}
 	}
 	return o, t
@@ -40,14 +42,14 @@ func delOp(key string, seq uint64) frame.Op { return frame.Op{Delete: true, Key:
 func (c *copied) snapshot(seq uint64, rows ...frame.Op) {
 	id := c.asked[len(c.asked)-1]
 	o, t := ops(rows...)
-	c.chunk(id, o)
-	c.finish(frame.Snapshot{ID: id, Seq: seq, Rows: t.rows, Digest: t.digest})
+	c.Chunk(id, o)
+	c.Finish(frame.Snapshot{ID: id, Seq: seq, Rows: t.Rows, Digest: t.Digest})
 }
 
 // change gives it changes, with the tally of the owner after them.
 func (c *copied) change(prev, last uint64, after tally, list ...frame.Op) {
 	o, _ := ops(list...)
-	c.delta(frame.Batch{Prev: prev, Last: last, Rows: after.rows, Digest: after.digest, Ops: o})
+	c.Delta(frame.Batch{Prev: prev, Last: last, Rows: after.Rows, Digest: after.Digest, Ops: o})
 }
 
 func (c *copied) keys() (keys string) {
@@ -106,20 +108,20 @@ func TestReplica(t *testing.T) {
 		}, "ac", 4, 2},
 		{"rows that are gone", func(c *copied) {
 			c.snapshot(2, putOp("a", 1), putOp("b", 2))
-			c.compare(3, tally{})
-			c.compare(3, tally{})
+			c.Compare(3, tally{})
+			c.Compare(3, tally{})
 			for range maxStood {
-				c.compare(3, tally{})
+				c.Compare(3, tally{})
 			}
 			c.snapshot(3, putOp("a", 1))
 		}, "a", 3, 2},
 		{"snapshot that was not asked for", func(c *copied) {
 			o, _ := ops(putOp("d", 1))
-			c.chunk(77, o)
-			c.finish(frame.Snapshot{ID: 77, Seq: 1})
+			c.Chunk(77, o)
+			c.Finish(frame.Snapshot{ID: 77, Seq: 1})
 		}, "", 0, 1},
 		{"after the end", func(c *copied) {
-			c.end()
+			c.End(1)
 			c.snapshot(1, putOp("a", 1))
 			c.change(0, 1, onlyA, putOp("a", 1))
 		}, "", 0, 1},
