@@ -11,7 +11,7 @@ COUNT ?= 3
 # Runs a command with a private PostgreSQL, which it starts before and stops after.
 POSTGRES := go run ./internal/store/storetest/pgserver --
 
-.PHONY: help run build test check race fuzz bench doc fmt interop specs deb
+.PHONY: help run build cluster test check race soak fuzz bench doc fmt interop specs deb
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,11 @@ run: build ## build, and serve with registration open to everybody who can reach
 
 build: ## bin/starling
 	CGO_ENABLED=0 go build -trimpath -ldflags='-X main.release=$(VERSION)' -o bin/starling ./cmd/starling
+
+cluster: build ## three nodes of one cluster on this machine until Ctrl-C, with PostgreSQL if it is installed
+	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
+		go run ./internal/store/storetest/pgserver -fsync -- deploy/trial/cluster; \
+	else deploy/trial/cluster; fi
 
 test: ## every test on SQLite and PostgreSQL with the race detector, then the allocation guards without it
 	$(POSTGRES) go test -race -shuffle=on -timeout=20m ./...
@@ -33,6 +38,9 @@ check: build ## formatting, go vet, the style test, build
 
 race: ## the race pass COUNT times (3), to find tests that fail now and then
 	$(POSTGRES) go test -race -shuffle=on -count=$(COUNT) -timeout=60m ./...
+
+soak: ## the long variants of the cluster's scenarios, as root on a quiet machine (10 minutes)
+	SOAK=1 go test -count=1 -v -timeout=60m ./cluster/internal/scenario
 
 # Go's fuzzer sometimes reports the end of its time as "context deadline exceeded": no failure of ours.
 fuzz: ## every fuzz target for TIME (30s) each
@@ -49,6 +57,7 @@ fuzz: ## every fuzz target for TIME (30s) each
 bench: build ## every benchmark, then Starling, a relay and the installed peers side by side: bench/RESULTS.md
 	$(POSTGRES) go test -run='^$$' -bench=. -benchmem -timeout=60m ./...
 	go run ./bench/run
+	go run ./bench/cluster
 
 doc: build ## rewrite the generated pages of doc/
 	bin/starling doc

@@ -21,13 +21,14 @@ import (
 // password is that of every account here.
 const password = "a password for tests"
 
-// newServer starts a server with rate limits off.
-func newServer(tb testing.TB) *server.Server {
+// newServer starts a server with rate limits off, and further settings.
+func newServer(tb testing.TB, set ...string) *server.Server {
 	tb.Helper()
-	cfg, err := config.Load(config.Sources{Set: []string{
+	cfg, err := config.Load(config.Sources{Set: append([]string{
 		"data=" + tb.TempDir(), "listen.c2s=127.0.0.1:0", "listen.tls=127.0.0.1:0", "listen.https=", "listen.admin=",
 		"auth.allow_plaintext=true", "auth.iterations=4096", "limits.rate_bytes=0", "limits.ping_after=0s",
-	}}, server.Sections()...)
+		"archive.enabled=false", // what it costs is measured by itself
+	}, set...)}, server.Sections()...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -102,6 +103,7 @@ type pair struct {
 	in       []byte
 	pending  int // bytes of a further message in front of which the last read ended
 	batch    int
+	seen     []byte // what the last read of a turn has got
 }
 
 func newPair(tb testing.TB, mode client.TLSMode, batch int) *pair {
@@ -124,6 +126,7 @@ func (p *pair) turn(tb testing.TB) {
 			tb.Fatal(err)
 		}
 		got := p.in[:p.pending+n]
+		p.seen = got
 		seen += bytes.Count(got, endOfMessage)
 		whole := bytes.LastIndex(got, endOfMessage)
 		if whole >= 0 {

@@ -3,6 +3,8 @@
 //
 // `starling bench chat --raw` puts the same stanzas through it, on the same sockets in the same pattern, as through a
 // server. What a server costs beyond the relay is what XMPP costs.
+//
+// With -to it is the near one of two in a row: it hands each connection on to another relay, one for one.
 package main
 
 import (
@@ -19,6 +21,7 @@ const bufferSize = 4 << 10
 
 func main() {
 	addr := flag.String("listen", "127.0.0.1:0", "address to listen on")
+	to := flag.String("to", "", "address of another relay, which gets every connection")
 	flag.Parse()
 	l, err := net.Listen("tcp", *addr)
 	if err != nil {
@@ -32,6 +35,10 @@ func main() {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "relay:", err)
 			os.Exit(1)
+		}
+		if *to != "" {
+			go handOn(nc, *to)
+			continue
 		}
 		go r.serve(nc)
 	}
@@ -67,12 +74,36 @@ func (r *relay) serve(nc net.Conn) {
 		return
 	}
 	in = nil
+	carry(peer, nc, buf)
+}
+
+// handOn joins a connection with a new one to another relay.
+func handOn(nc net.Conn, addr string) {
+	defer nc.Close()
+	next, err := net.Dial("tcp", addr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "relay:", err)
+		return
+	}
+	defer next.Close()
+	var back sync.WaitGroup
+	back.Go(func() {
+		defer nc.Close()
+		carry(nc, next, make([]byte, bufferSize))
+	})
+	carry(next, nc, make([]byte, bufferSize))
+	next.Close()
+	back.Wait()
+}
+
+// carry copies bytes until an end is reached.
+func carry(to, from net.Conn, buf []byte) {
 	for {
-		n, err := nc.Read(buf)
+		n, err := from.Read(buf)
 		if err != nil {
 			return
 		}
-		if _, err := peer.Write(buf[:n]); err != nil {
+		if _, err := to.Write(buf[:n]); err != nil {
 			return
 		}
 	}

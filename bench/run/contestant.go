@@ -204,7 +204,7 @@ func starling(more ...string) func(p *place) (*exec.Cmd, error) {
 		}
 		for _, s := range append([]string{
 			"limits.connections_per_address=0", "limits.pre_auth_per_address=100000", "limits.pre_auth_connections=100000",
-			"auth.iterations=" + strconv.Itoa(iterations), "auth.workers=2",
+			"auth.iterations=" + strconv.Itoa(iterations), "auth.workers=2", "archive.enabled=false",
 		}, more...) {
 			args = append(args, "--set", s)
 		}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -193,16 +194,23 @@ func (b *bench) fresh(ctx context.Context, c *contestant, args []string) (r *loa
 	return b.load(ctx, c, in, args...)
 }
 
-// load runs `starling bench` in a process of its own.
 func (b *bench) load(ctx context.Context, c *contestant, in *instance, args ...string) (*load.Report, error) {
+	if c.name == relayName {
+		args = append(args, "--raw")
+	}
+	return b.loadAt(ctx, c.name, []string{in.addr}, []int{in.cmd.Process.Pid}, args...)
+}
+
+// loadAt runs `starling bench` in a process of its own, at the addresses of a server of which these are the processes.
+func (b *bench) loadAt(ctx context.Context, name string, addrs []string, pids []int, args ...string) (*load.Report, error) {
 	file := filepath.Join(b.dir, "report.json")
 	scenario := args[0]
-	line := append([]string{"bench", scenario, in.addr}, args[1:]...)
-	line = append(line, "--quiet", "--json", file, "--server-pid", strconv.Itoa(in.cmd.Process.Pid), "--mechanism", "PLAIN")
-	if c.name == relayName {
-		line = append(line, "--raw")
+	line := append([]string{"bench", scenario, strings.Join(addrs, ",")}, args[1:]...)
+	line = append(line, "--quiet", "--json", file, "--mechanism", "PLAIN")
+	for _, pid := range pids {
+		line = append(line, "--server-pid", strconv.Itoa(pid))
 	}
-	if err := quiet(ctx, in.cmd.Process.Pid); err != nil {
+	if err := quiet(ctx, pids...); err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(b.dir, "starling"), line...)
@@ -210,16 +218,16 @@ func (b *bench) load(ctx context.Context, c *contestant, in *instance, args ...s
 	out, failed := cmd.CombinedOutput()
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("%s, %s: %w: %s", c.name, scenario, failed, out)
+		return nil, fmt.Errorf("%s, %s: %w: %s", name, scenario, failed, out)
 	}
 	r := &load.Report{}
 	if err := json.Unmarshal(text, r); err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(os.Stderr, "%s, %v:\n%s", c.name, args, out)
+	fmt.Fprintf(os.Stderr, "%s, %v:\n%s", name, args, out)
 	if f := r.Faults; f.Total() > 0 {
 		b.faults = append(b.faults, fmt.Sprintf("%s, %s: of %d messages %d were lost, %d repeated, %d out of order, %d changed; %d sessions broke",
-			c.name, scenario, r.Operations, f.Lost, f.Duplicated, f.Reordered, f.Changed, f.Broken))
+			name, scenario, r.Operations, f.Lost, f.Duplicated, f.Reordered, f.Changed, f.Broken))
 	}
 	return r, nil
 }
@@ -231,19 +239,19 @@ const (
 	quietTimeout = 3 * time.Minute
 )
 
-// quiet waits until a server has nothing left to do of what was before, such as the end of its sessions.
-func quiet(ctx context.Context, pid int) error {
+// quiet waits until a server, of one process or several, has nothing left to do of what was before, such as the end of its sessions.
+func quiet(ctx context.Context, pids ...int) error {
 	ctx, cancel := context.WithTimeout(ctx, quietTimeout)
 	defer cancel()
-	last, err := load.ProcessorTime(pid)
+	last, err := load.ProcessorTime(pids...)
 	for err == nil {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("process %d does not come to rest: %w", pid, ctx.Err())
+			return fmt.Errorf("processes %d do not come to rest: %w", pids, ctx.Err())
 		case <-time.After(quietFor):
 		}
 		before := last
-		last, err = load.ProcessorTime(pid)
+		last, err = load.ProcessorTime(pids...)
 		if float64(last-before) < idleShare*float64(quietFor) {
 			break
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 // benchCommand puts load on an XMPP server.
 type benchCommand struct {
 	Scenario string `arg:"" enum:"login,idle,chat,presence" help:"login, idle, chat or presence."`
-	Addr     string `arg:"" help:"The server: host:port."`
+	Addr     string `arg:"" help:"The server: host:port. Several nodes of one have commas between them: then the two of a pair are on different nodes."`
 
 	Domain     string `default:"localhost" help:"Domain of the accounts."`
 	Account    string `default:"bench%d" help:"User names; %d is the number of the account, from 0."`
@@ -44,9 +45,9 @@ type benchCommand struct {
 	Settle   time.Duration `default:"10s" help:"Time from the last log-in to the look at the memory (idle)."`
 	Drain    time.Duration `default:"10s" help:"How long to wait for messages that are under way at the end."`
 
-	ServerPID int    `name:"server-pid" placeholder:"PID" help:"Process of the server, on this machine, whose processor time and memory are measured, with its children's."`
-	JSON      string `name:"json" type:"path" placeholder:"FILE" help:"Write the report there as JSON, too."`
-	Quiet     bool   `short:"q" help:"Do not tell what is going on."`
+	ServerPIDs []int  `name:"server-pid" placeholder:"PID,..." help:"Processes of the server, on this machine, whose processor time and memory are measured, with their children's."`
+	JSON       string `name:"json" type:"path" placeholder:"FILE" help:"Write the report there as JSON, too."`
+	Quiet      bool   `short:"q" help:"Do not tell what is going on."`
 }
 
 // Help is the long help text.
@@ -59,6 +60,7 @@ machine; only the latency, which counts from the moment when a message was due, 
 
     starling bench chat 127.0.0.1:5222 --register -n 1000 -w 8 --server-pid 4711
     starling bench chat 127.0.0.1:5222 -n 1000 --rate 5000
+    starling bench chat 10.0.0.1:5222,10.0.0.2:5222 -n 1000 --server-pid 4711,4712
     starling bench login 127.0.0.1:5222 --tls none --mechanism PLAIN -n 1000 --server-pid 4711
     starling bench idle 127.0.0.1:5223 --tls direct -n 5000 --server-pid 4711`
 }
@@ -86,7 +88,7 @@ func (b *benchCommand) Run(c *console) error {
 
 func (b *benchCommand) config() (load.Config, error) {
 	cfg := load.Config{
-		Scenario: load.Scenario(b.Scenario), Addr: b.Addr, Raw: b.Raw, Mechanism: b.Mechanism,
+		Scenario: load.Scenario(b.Scenario), Addrs: strings.Split(b.Addr, ","), Raw: b.Raw, Mechanism: b.Mechanism,
 		TLS: map[string]client.TLSMode{"none": client.None, "starttls": client.StartTLS, "direct": client.Direct}[b.TLS],
 		Accounts: load.Accounts{
 			Domain: b.Domain, Pattern: b.Account, Password: b.Password, PerAccount: b.PerAccount, Register: b.Register,
@@ -94,7 +96,7 @@ func (b *benchCommand) config() (load.Config, error) {
 		Sessions: b.Sessions, Concurrent: b.Concurrent, Available: b.Available,
 		Window: b.Window, Rate: b.Rate, Size: b.Size, Contacts: b.Contacts,
 		Warmup: b.Warmup, Duration: b.Duration, Settle: b.Settle, Drain: b.Drain,
-		ServerPID: b.ServerPID,
+		ServerPIDs: b.ServerPIDs,
 	}
 	if b.Raw {
 		cfg.TLS = client.None

@@ -70,6 +70,7 @@ func (k *checkCommand) Run(c *console) error {
 	checkData(r, cfg.Data)
 	checkDatabase(c, r, cfg, client)
 	checkCertificates(r, cfg, time.Now())
+	checkCluster(c, r, cfg, err != nil || client != nil)
 	if err == nil && client == nil {
 		checkPorts(r, &cfg.Listen)
 	}

@@ -91,6 +91,9 @@ func advise(err error) string {
 	if listen, ok := errors.AsType[*server.ListenError](err); ok {
 		return adviseListen(listen)
 	}
+	if none, ok := errors.AsType[*notRunning](err); ok {
+		return "start it with `starling serve --data " + shellQuote(none.data) + "`, or name the folder of one that runs with --data"
+	}
 	switch {
 	case errors.Is(err, server.ErrInUse):
 		return "stop that server, or give this one another folder with --data"

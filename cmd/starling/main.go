@@ -18,6 +18,7 @@ type commands struct {
 	Quickstart quickstartCommand `cmd:"" help:"Write a commented file of settings for a domain, and say which DNS records it needs."`
 	Check      checkCommand      `cmd:"" help:"Look for mistakes in the settings and around them, before a client finds them."`
 	User       userCommands      `cmd:"" help:"Add, list and delete accounts, and set passwords."`
+	Cluster    clusterCommands   `cmd:"" help:"Look at the cluster that the running server is in, and change it."`
 	Bench      benchCommand      `cmd:"" help:"Put load on an XMPP server and measure what it costs."`
 	Version    versionCommand    `cmd:"" help:"Say which version this is."`
 	Doc        docCommand        `cmd:"" hidden:"" help:"Rewrite the generated pages of doc/. For those who change Starling: it reads the source."`

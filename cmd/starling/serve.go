@@ -38,7 +38,12 @@ second one stops it at once. SIGHUP reads the certificates again.
     starling serve
     starling serve --domain example.org --data /var/lib/starling
     starling serve --config /etc/starling.toml --set log.level=debug
-    starling serve --listen-c2s 127.0.0.1:0 --listen-https=`
+    starling serve --listen-c2s 127.0.0.1:0 --listen-https=
+
+A server joins a cluster when it is told of a join token; without one it opens no port for that.
+
+    starling cluster token --out join-token
+    starling serve --join-token join-token --cluster-peers second.example.org`
 }
 
 // Run is called by the parser.

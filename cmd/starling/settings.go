@@ -30,6 +30,11 @@ type Overrides struct {
 	OpenRegistration   bool     `help:"Let anybody make an account (registration.open), those on this machine as many as they like (registration.free_loopback)."`
 	LogLevel           *string  `placeholder:"LEVEL" help:"debug, info, warn or error (log.level)."`
 	LogFormat          *string  `placeholder:"FORMAT" help:"text or json (log.format)."`
+	JoinToken          *string  `placeholder:"FILE" help:"Join a cluster with this token, which starling cluster token makes (cluster.token_file)."`
+	ClusterListen      *string  `placeholder:"ADDR" help:"Where other nodes connect (cluster.listen)."`
+	ClusterPeers       *string  `placeholder:"HOST:PORT,…" help:"Other nodes of the cluster; one that is up is enough (cluster.peers)."`
+	NodeName           *string  `placeholder:"NAME" help:"Name of this node of the cluster (cluster.node)."`
+	AllowSharedSqlite  bool     `help:"Let nodes on one machine share an SQLite file, to try a cluster out (cluster.allow_shared_sqlite)."`
 }
 
 // load reads the settings. An *config.Error has all that is wrong with them.
@@ -51,6 +56,13 @@ func (s *Sources) load(o *Overrides) (*config.Config, error) {
 	add("listen.admin", o.ListenAdmin)
 	add("log.level", o.LogLevel)
 	add("log.format", o.LogFormat)
+	add("cluster.token_file", o.JoinToken)
+	add("cluster.listen", o.ClusterListen)
+	add("cluster.peers", o.ClusterPeers)
+	add("cluster.node", o.NodeName)
+	if o.AllowSharedSqlite {
+		flags["cluster.allow_shared_sqlite"] = "true"
+	}
 	if o.AllowPlaintextAuth {
 		flags["auth.allow_plaintext"] = "true"
 	}

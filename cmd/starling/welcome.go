@@ -63,6 +63,9 @@ func (w *welcome) write(out io.Writer) error {
 		}
 		fmt.Fprintf(t, "  certificate\t%s%s, SHA-256\n\t%s\n", kind, "for "+d, print)
 	}
+	if w.cfg.Cluster.Configured() {
+		fmt.Fprintf(t, "  cluster\t%s\n", w.cluster())
+	}
 	fmt.Fprintf(t, "  data\t%s\n", data)
 	if err := t.Flush(); err != nil {
 		return err
@@ -77,6 +80,19 @@ Stop the server:                             Ctrl-C, or kill %d
 	return err
 }
 
+// cluster says how it is with the cluster, and where other nodes connect.
+func (w *welcome) cluster() string {
+	s := w.server.Membership().Status()
+	text := fmt.Sprintf("%s, node %s is %s", s.Cluster, s.Node, s.State)
+	if address := w.server.Node().Self().Address; address != "" {
+		if len(s.Members) > 1 {
+			text += fmt.Sprintf(", %d members", len(s.Members))
+		}
+		text += ", other nodes connect to " + address
+	}
+	return text
+}
+
 // warn names what is convenient but not safe.
 func (w *welcome) warn(out io.Writer) {
 	var lines []string
@@ -85,6 +101,9 @@ func (w *welcome) warn(out io.Writer) {
 	}
 	if w.cfg.Auth.AllowPlaintext {
 		lines = append(lines, "Clients may log in without TLS: whoever listens on the network can read along.")
+	}
+	if s := w.server.Membership().Status(); s.Failure != nil {
+		lines = append(lines, fmt.Sprintf("This node is not in its cluster: %s. To mend it, %s.", s.Failure.Reason, s.Failure.Remedy))
 	}
 	if w.openRegistration() {
 		lines = append(lines, "Registration is open: whoever reaches this server can make an account.")

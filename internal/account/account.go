@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/starling-im/starling/internal/cache"
 	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 )
@@ -52,6 +53,7 @@ type Options struct {
 	Tombstone time.Duration
 	// CacheEntries bounds the accounts that Exists remembers; 0 = 65,536.
 	CacheEntries int
+	Tokens       TokenOptions
 	Throttle     Limits
 	Clock        func() time.Time      // nil: time.Now
 	Log          *slog.Logger          // nil: nothing is logged
@@ -69,6 +71,7 @@ const (
 type Accounts struct {
 	db       *store.DB
 	o        Options
+	hub      *cache.Hub // nil unless other nodes work on the database
 	hashers  *hashers
 	known    *known
 	throttle *Throttle
@@ -103,6 +106,15 @@ func New(db *store.DB, o Options) *Accounts {
 		throttle: newThrottle(o.Throttle, o.Clock, metrics),
 		secrets:  make(map[string][]byte),
 	}
+}
+
+// hubName is under which other nodes are told of deleted accounts.
+const hubName = "accounts"
+
+// Share has other nodes told of deleted accounts, and hear of theirs. It is called once, before all else.
+func (a *Accounts) Share(hub *cache.Hub) {
+	a.hub = hub
+	hub.Enter(hubName, a.known)
 }
 
 // Throttle returns the counter of failed attempts to log in.
@@ -175,6 +187,9 @@ func (a *Accounts) Delete(ctx context.Context, bare jid.JID) error {
 		if _, err := tx.Exec(`DELETE FROM account_keys WHERE owner = $1`, bare.String()); err != nil {
 			return err
 		}
+		if err := dropTokens(tx, bare); err != nil {
+			return err
+		}
 		if a.o.Tombstone <= 0 {
 			return nil
 		}
@@ -185,7 +200,8 @@ func (a *Accounts) Delete(ctx context.Context, bare jid.JID) error {
 			ON CONFLICT (owner) DO UPDATE SET deleted_at = excluded.deleted_at`, bare.String(), store.Micros(now))
 		return err
 	})
-	a.known.forget(bare) // whatever err says: the commit may have taken place all the same
+	a.known.Forget(bare) // whatever err says: the commit may have taken place all the same
+	a.hub.Changed(hubName, bare)
 	if err != nil {
 		return fmt.Errorf("delete account %s: %w", bare, err)
 	}
@@ -193,13 +209,16 @@ func (a *Accounts) Delete(ctx context.Context, bare jid.JID) error {
 	return nil
 }
 
-// SetPassword gives an account another password. The errors are those of Create, and store.ErrNotFound.
+// SetPassword gives an account another password, and revokes its tokens. The errors are those of Create, and store.ErrNotFound.
 func (a *Accounts) SetPassword(ctx context.Context, bare jid.JID, password string) error {
 	keys, err := a.derive(ctx, password)
 	if err == nil {
 		err = a.db.Write(ctx, func(tx *store.Tx) error {
 			// Touching the row keeps a Delete at the same time from leaving the keys behind.
 			if err := change(tx, `UPDATE accounts SET domain = domain WHERE owner = $1`, bare.String()); err != nil {
+				return err
+			}
+			if err := dropTokens(tx, bare); err != nil { // whoever knows the old one may have got some
 				return err
 			}
 			return saveKeys(tx, bare, keys)
@@ -220,10 +239,14 @@ func change(tx *store.Tx, query string, args ...any) error {
 	return err
 }
 
-// SetDisabled forbids the account to log in, or allows it again. Who is logged in stays so: sessions are the server's matter.
+// SetDisabled forbids the account to log in, and revokes its tokens, or allows it again. Who is logged in stays so: sessions are the server's matter.
 func (a *Accounts) SetDisabled(ctx context.Context, bare jid.JID, disabled bool) error {
 	err := a.db.Write(ctx, func(tx *store.Tx) error {
-		return change(tx, `UPDATE accounts SET disabled = $2 WHERE owner = $1`, bare.String(), disabled)
+		err := change(tx, `UPDATE accounts SET disabled = $2 WHERE owner = $1`, bare.String(), disabled)
+		if err == nil && disabled {
+			err = dropTokens(tx, bare)
+		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("disable account %s: %w", bare, err)
@@ -243,8 +266,8 @@ func (a *Accounts) Disabled(ctx context.Context, bare jid.JID) (disabled bool, e
 	return disabled, nil
 }
 
-// Exists reports whether there is an account of this bare JID. That there is one may be remembered for a minute, so another
-// node's Delete shows late.
+// Exists reports whether there is an account of this bare JID. That there is one may be remembered for a minute, unless
+// this node or another one (Share) deletes it.
 func (a *Accounts) Exists(ctx context.Context, bare jid.JID) (exists bool, err error) {
 	if a.known.has(bare) {
 		return true, nil

@@ -49,9 +49,18 @@ func (k *known) add(bare jid.JID, gen uint64) {
 	}
 }
 
-func (k *known) forget(bare jid.JID) {
+// Forget forgets an account (cache.Forgetter).
+func (k *known) Forget(bare jid.JID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.gen++
 	k.until.remove(bare.String())
+}
+
+// ForgetAll forgets all accounts (cache.Forgetter).
+func (k *known) ForgetAll() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.gen++
+	k.until = newLRU[string, time.Time](k.until.limit)
 }

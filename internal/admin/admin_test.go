@@ -75,7 +75,7 @@ func both(t *testing.T, fn func(t *testing.T, core *module.Core, u users)) {
 	})
 	t.Run("client", func(t *testing.T) {
 		core := newCore(t, storetest.Open(t, store.SQLite), account.Options{})
-		fn(t, core, admin.Dial(serve(t, admin.Handler(core, slog.New(slog.DiscardHandler)))))
+		fn(t, core, admin.Dial(serve(t, admin.Handler(core, nil, slog.New(slog.DiscardHandler)))))
 	})
 }
 
@@ -238,7 +238,7 @@ func TestDatabaseAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	core := newCore(t, db, account.Options{})
-	client := admin.Dial(serve(t, admin.Handler(core, slog.New(slog.DiscardHandler))))
+	client := admin.Dial(serve(t, admin.Handler(core, nil, slog.New(slog.DiscardHandler))))
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func TestInternal(t *testing.T) {
 		return errors.New("the roof is on fire")
 	})
 	var log bytes.Buffer
-	client := admin.Dial(serve(t, admin.Handler(core, slog.New(slog.NewTextHandler(&log, nil)))))
+	client := admin.Dial(serve(t, admin.Handler(core, nil, slog.New(slog.NewTextHandler(&log, nil)))))
 	who := jid.MustParse("a@a.test")
 	if err := add(t.Context(), client, "secret")(who); err != nil {
 		t.Fatal(err)
@@ -288,7 +288,7 @@ func TestNoServer(t *testing.T) {
 // What no Client sends is refused all the same.
 func TestRequests(t *testing.T) {
 	core := newCore(t, storetest.Open(t, store.SQLite), account.Options{})
-	h := admin.Handler(core, slog.New(slog.DiscardHandler))
+	h := admin.Handler(core, nil, slog.New(slog.DiscardHandler))
 	for _, c := range []struct {
 		name, method, path, body string
 		status                   int

@@ -13,6 +13,7 @@ const (
 	InvalidName   Code = "invalid-name"   // not the address of an account
 	ForeignDomain Code = "foreign-domain" // the domain is not served here
 	BadPassword   Code = "bad-password"   // empty, too long, or not text
+	NotConfigured Code = "not-configured" // the configuration of the server lacks what is needed
 	Unavailable   Code = "unavailable"    // the database is away or the server is busy: try again later
 	BadRequest    Code = "bad-request"    // the client speaks another version
 	Internal      Code = "internal"       // the server's own fault; its log says more

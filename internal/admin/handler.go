@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/starling-im/starling/internal/membership"
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 )
@@ -19,7 +20,7 @@ const (
 	requestTimeout = 30 * time.Second // from its header to the end of the answer
 )
 
-// Bodies of requests and answers.
+// Bodies of requests and answers about accounts.
 type (
 	accountBody struct {
 		JID      string `json:"jid"`
@@ -39,7 +40,7 @@ type (
 	}
 )
 
-// Handler offers Users over HTTP, to whoever can reach it: there is no log-in. It belongs on a Unix socket with mode
+// Handler offers Users and Cluster over HTTP, to whoever can reach it: there is no log-in. It belongs on a Unix socket with mode
 // 0600. Bodies are JSON of at most 64 KiB; each request has 30 seconds.
 //
 //	GET    /v1/domains                         → {"domains": […]}
@@ -47,9 +48,16 @@ type (
 //	POST   /v1/users {"jid", "password"}       → 201 {"jid", "password"}
 //	PUT    /v1/users/J/password {"password"}   → {"jid", "password"}
 //	DELETE /v1/users/J                         → {}
+//	GET    /v1/cluster                         → membership.Status
+//	GET    /v1/cluster/tables                  → {"tables": […]}, each a membership.Table
+//	GET    /v1/cluster/links                   → {"links": […]}, each a membership.Link
+//	GET    /v1/cluster/events                  → {"events": [{"time", "text"}, …]}
+//	POST   /v1/cluster/join {"all"}            → membership.Status
+//	POST   /v1/cluster/leave {"all"}           → membership.Status
+//	POST   /v1/cluster/drain                   → membership.Status
 //
 // An empty password asks for one that is made up. Whatever fails is answered with {"error": {"code", "text"}}.
-func Handler(core *module.Core, log *slog.Logger) http.Handler {
+func Handler(core *module.Core, members *membership.Membership, log *slog.Logger) http.Handler {
 	h := &handler{users: NewUsers(core), log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/domains", h.answer(http.StatusOK, h.domains))
@@ -57,6 +65,7 @@ func Handler(core *module.Core, log *slog.Logger) http.Handler {
 	mux.HandleFunc("POST /v1/users", h.answer(http.StatusCreated, h.add))
 	mux.HandleFunc("PUT /v1/users/{account}/password", h.answer(http.StatusOK, h.setPassword))
 	mux.HandleFunc("DELETE /v1/users/{account}", h.answer(http.StatusOK, h.remove))
+	h.handleCluster(mux, NewCluster(members))
 	mux.HandleFunc("/", h.answer(http.StatusOK, func(r *http.Request) (any, error) {
 		return nil, fault(BadRequest, nil, "there is no %s %s", r.Method, r.URL.Path)
 	}))

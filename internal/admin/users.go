@@ -1,6 +1,6 @@
-// Package admin is what operators may do to a running server. Users is the one typed service; everything that operators
-// use stands on it: Handler offers it as HTTP with JSON, on a Unix socket in the data folder that only the server's own
-// user can open, and Client is the other end of that, with the same methods.
+// Package admin is what operators may do to a running server. Users and Cluster are typed services; everything that
+// operators use stands on them: Handler offers them as HTTP with JSON, on a Unix socket in the data folder that only the
+// server's own user can open, and Client is the other end of that, with the same methods.
 package admin
 
 import (

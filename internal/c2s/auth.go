@@ -23,37 +23,41 @@ func (c *conn) sasl(e *xml.Element) error {
 	if t.authenticated() {
 		return stream.Err(stream.PolicyViolation, "authenticated already")
 	}
+	t.wants = nil
 	if !c.mayAuthenticate() {
 		return c.refuse(&sasl.Failure{Condition: sasl.EncryptionRequired}) // RFC 6120 §6.5.4
 	}
 	switch e.Local {
 	case "auth":
-		t.attempt = c.srv.core.Accounts.Attempt(c.domain.Domain(), c.sock.RemoteAddr().Addr())
-		exchange, err := sasl.NewServer(e.Attr("mechanism"), c.saslConfig())
-		if err != nil {
-			return c.refuse(err)
-		}
-		t.mechanism, t.exchange = e.Attr("mechanism"), exchange
-		return c.stepAuth(e.Text())
+		return c.beginAuth(e.Attr("mechanism"), c.saslConfig(), func() ([]byte, error) { return sasl.Decode([]byte(e.Text())) })
 	case "response":
 		if t.exchange == nil {
 			return c.refuse(&sasl.Failure{Condition: sasl.MalformedRequest, Text: "no exchange is under way"})
 		}
-		// A response without data is empty, unlike an <auth/> without an initial response.
-		if e.Text() == "" {
-			return c.stepAuth("=")
+		text := e.Text()
+		if text == "" {
+			text = "=" // a response without data is empty, unlike an <auth/> without an initial response
 		}
-		return c.stepAuth(e.Text())
+		return c.stepAuth(sasl.Decode([]byte(text)))
 	case "abort": // RFC 6120 §6.4.4
 		return c.refuse(&sasl.Failure{Condition: sasl.Aborted})
 	}
 	return stream.Err(stream.UnsupportedStanzaType, "")
 }
 
+// beginAuth begins an exchange, with the initial response if the client has sent one.
+func (c *conn) beginAuth(mechanism string, cfg *sasl.ServerConfig, initial func() ([]byte, error)) error {
+	exchange, err := sasl.NewServer(mechanism, cfg)
+	if err != nil {
+		return c.refuse(err)
+	}
+	c.talks.mechanism, c.talks.exchange = mechanism, exchange
+	return c.stepAuth(initial())
+}
+
 // stepAuth runs one step of the exchange on a worker, since it may read the
-// account's keys or hash a password.
-func (c *conn) stepAuth(text string) error {
-	in, err := sasl.Decode([]byte(text))
+// account's keys or hash a password. err is what was wrong with the encoding.
+func (c *conn) stepAuth(in []byte, err error) error {
 	if err != nil {
 		return c.refuse(err)
 	}
@@ -63,10 +67,7 @@ func (c *conn) stepAuth(text string) error {
 		case err != nil:
 			return c.refuse(err)
 		case !done:
-			if len(out) == 0 {
-				out = nil // "=" stands for no data in <auth/> and <success/> alone (RFC 6120 §6.4.2, §6.4.6)
-			}
-			c.sendSASL("challenge", out)
+			c.challenge(out)
 			return nil
 		}
 		return c.accept(ctx, out)
@@ -74,7 +75,7 @@ func (c *conn) stepAuth(text string) error {
 	return nil
 }
 
-// accept ends a successful exchange: RFC 6120 §6.4.6.
+// accept ends a successful exchange: RFC 6120 §6.4.6, XEP-0388 §2.6.1.
 func (c *conn) accept(ctx context.Context, out []byte) error {
 	t := c.talks
 	user, err := jid.New(t.exchange.Username(), c.domain.Domain(), "")
@@ -82,13 +83,28 @@ func (c *conn) accept(ctx context.Context, out []byte) error {
 		return c.refuse(&sasl.Failure{Condition: sasl.NotAuthorized, Err: err})
 	}
 	if t.mechanism != sasl.Anonymous {
-		if t.from.Local() != "" && t.from != user { // RFC 6120 §6.4.6
+		switch foreign := t.from.Local() != "" && t.from != user; {
+		case foreign && t.wants != nil: // XEP-0388 §2.3
+			return c.refuse(&sasl.Failure{Condition: sasl.InvalidAuthzid})
+		case foreign: // RFC 6120 §6.4.6
 			return stream.Err(stream.InvalidFrom, "")
 		}
 		if err := c.usable(ctx, user); err != nil {
 			return c.refuse(err)
 		}
 	}
+	if t.wants != nil {
+		return c.proven(ctx, user, out)
+	}
+	c.admit(ctx, user)
+	c.restart()
+	c.sendSASL("success", out)
+	return nil
+}
+
+// admit ends the time in which the client is a stranger.
+func (c *conn) admit(ctx context.Context, user jid.JID) {
+	t := c.talks
 	t.attempt.Succeeded()
 	t.user, t.anonymous, t.exchange = user, t.mechanism == sasl.Anonymous, nil
 	c.reader.Limits = c.srv.opts.Limits
@@ -96,17 +112,19 @@ func (c *conn) accept(ctx context.Context, out []byte) error {
 	if err := c.srv.core.Hooks.LogIn.Each(ctx, &event); err != nil {
 		c.srv.log.Error("log-in not handled", "user", user.String(), "err", err)
 	}
-	c.restart()
-	c.sendSASL("success", out)
 	c.srv.metrics.logins.WithLabelValues(t.mechanism).Inc()
 	c.srv.log.LogAttrs(c.ctx, slog.LevelDebug, "authenticated", slog.String("user", user.String()),
 		slog.String("addr", c.addr()), slog.String("mechanism", t.mechanism))
-	return nil
 }
 
 // usable refuses an account that has been disabled, or is none: certificates outlive accounts.
 func (c *conn) usable(ctx context.Context, user jid.JID) error {
-	switch disabled, err := c.srv.core.Accounts.Disabled(ctx, user); {
+	disabled, known := c.talks.attempt.Disabled()
+	var err error
+	if !known {
+		disabled, err = c.srv.core.Accounts.Disabled(ctx, user)
+	}
+	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return &sasl.Failure{Condition: sasl.NotAuthorized, Err: err}
 	case err != nil:
@@ -135,15 +153,34 @@ func (c *conn) refuse(err error) error {
 	if f.Condition == sasl.NotAuthorized && t.attempt != nil {
 		t.attempt.Failed()
 	}
-	e := xml.New(nsSASL, "failure").With(xml.New(nsSASL, string(f.Condition)))
+	profile := nsSASL
+	if t.wants != nil {
+		profile = nsSASL2
+	}
+	e := xml.New(profile, "failure").With(xml.New(nsSASL, string(f.Condition)))
 	if f.Text != "" {
-		e = e.With(xml.New(nsSASL, "text", "xml:lang", "en").WithText(f.Text))
+		e = e.With(xml.New(profile, "text", "xml:lang", "en").WithText(f.Text))
 	}
 	c.send(e.Append(nil, xml.NSClient))
+	if t.wants != nil {
+		t.wants = &wants{}
+	}
 	if t.failures++; t.failures >= maxFailures {
 		return stream.Err(stream.PolicyViolation, "too many failed attempts to authenticate")
 	}
 	return nil
+}
+
+// challenge sends a challenge, in the profile in use.
+func (c *conn) challenge(out []byte) {
+	switch {
+	case c.talks.wants != nil:
+		c.sendElement(xml.New(nsSASL2, "challenge").WithText(encode2(out)))
+	case len(out) == 0: // "=" stands for no data in <auth/> and <success/> alone (RFC 6120 §6.4.2, §6.4.6)
+		c.sendSASL("challenge", nil)
+	default:
+		c.sendSASL("challenge", out)
+	}
 }
 
 // sendSASL sends <challenge/> or <success/> with data.

@@ -23,14 +23,30 @@ func (c *conn) bind(ctx context.Context, iq *stanza.Stanza) error {
 		c.answerStranger(iq, xml.None, err)
 		return nil
 	}
-	s := session.New(full, c)
-	s.Anonymous = c.talks.anonymous
-	replaced, err := c.srv.core.Sessions.Add(s, c.srv.acceptSession)
-	if err != nil {
+	if err := c.bindTo(ctx, full); err != nil {
 		c.answerStranger(iq, xml.None, err)
 		return nil
 	}
-	if replaced != nil {
+	c.answerStranger(iq, xml.New(nsBind, "bind").With(xml.New(nsBind, "jid").WithText(full.String())), nil)
+	c.begin()
+	return nil
+}
+
+// bindTo makes a session for the client, and takes the place of one that has the same full JID. What comes for it waits
+// until the caller has told the client, and calls begin.
+func (c *conn) bindTo(ctx context.Context, full jid.JID) error {
+	l := newLine(c.srv, c, full)
+	s := l.sess
+	s.Anonymous = c.talks.anonymous
+	replaced, err := c.srv.core.Sessions.Add(s, c.srv.acceptSession)
+	if err != nil {
+		return err
+	}
+	switch {
+	case replaced == nil:
+	case replaced.Remote(): // its node ends it when it hears of this one; whom it concerns is told here, in order
+		c.srv.sessionLost(replaced)
+	default:
 		// RFC 6120 §7.7.2.2. Choice: the newcomer wins, since most conflicts are clients
 		// that come back before the server has noticed that they were gone.
 		replaced.End(stream.Err(stream.Conflict, "replaced by a new connection"))
@@ -38,13 +54,10 @@ func (c *conn) bind(ctx context.Context, iq *stanza.Stanza) error {
 	}
 	if err := c.remains(ctx, s); err != nil {
 		c.srv.core.Sessions.Remove(s)
-		c.answerStranger(iq, xml.None, err)
-		return nil
+		c.srv.core.Sessions.Gone(s)
+		return err
 	}
-	c.talks.stop()
-	c.answerStranger(iq, xml.New(nsBind, "bind").With(xml.New(nsBind, "jid").WithText(full.String())), nil)
-	c.sess, c.flow.Session, c.talks = s, s, nil
-	c.srv.bound(c)
+	c.adopt(l)
 	c.srv.log.LogAttrs(ctx, slog.LevelDebug, "resource bound", slog.String("user", full.String()), slog.String("addr", c.addr()))
 	return nil
 }

@@ -38,19 +38,27 @@ type conn struct {
 
 	talks *negotiation     // nil once a resource is bound
 	sess  *session.Session // nil until then
+	line  *line            // the session's, likewise
+	in    *inbound         // the session's; nil without stream management
 	rate  bucket
+	gate  gate
+
+	received uint64 // stanzas of the session so far, without stream management
 
 	task   func(ctx context.Context) error // what a worker is to do, or does; nothing is handled meanwhile
-	work   sync.Mutex                      // held by the worker that has the connection
+	work   sync.Mutex                      // held while input is handled, here or by a worker
 	done   bool                            // nothing more is read
 	rested bool                            // nothing has come for restAfter
 	pinged bool                            // the client was asked whether it is still there
 	opened atomic.Bool                     // our header of the present stream is sent
 	ended  atomic.Bool
+	over   atomic.Bool // the session ends with the connection
 }
 
 // OnBytes handles what arrived.
 func (c *conn) OnBytes(b []byte) error {
+	c.work.Lock()
+	defer c.work.Unlock()
 	if c.done {
 		return nil
 	}
@@ -78,6 +86,9 @@ func (c *conn) OnBytes(b []byte) error {
 func (c *conn) drain() (err error) {
 	defer c.recovered(&err)
 	for c.task == nil && !c.done {
+		if c.in != nil && c.in.pause(c.await) {
+			return nil
+		}
 		ev, it, err := c.reader.Next()
 		if err != nil {
 			return err
@@ -93,9 +104,13 @@ func (c *conn) drain() (err error) {
 			} else {
 				err = c.negotiate(it)
 			}
-		case xml.Footer:
+		case xml.Footer: // XEP-0198 §7: the session is over
+			c.over.Store(true)
 			if c.ended.CompareAndSwap(false, true) {
 				c.close(nil, errClosed)
+			}
+			if c.in != nil {
+				c.line.lost(c)
 			}
 		}
 		if err != nil {
@@ -124,8 +139,12 @@ func (c *conn) OnIdle() {
 	default:
 		c.pinged = true
 		c.sock.SetIdle(c.srv.opts.PingTimeout)
+		if c.in != nil { // is answered at once, too, and is no stanza that would have to be acknowledged
+			c.line.poke(c)
+			return
+		}
 		ping := stanza.NewIQ(stanza.Get, stream.NewID(), c.sess.JID.Host(), c.sess.JID, xml.New("urn:xmpp:ping", "ping"))
-		c.send([]byte(ping.String()))
+		c.line.send(ping.String())
 	}
 }
 
@@ -135,29 +154,74 @@ var errClosed = errors.New("stream closed by the client")
 // stanza stamps, checks and routes one stanza of a bound client.
 func (c *conn) stanza(it *xml.Item) error {
 	if kindOf(it) == 0 {
-		return stream.Err(stream.UnsupportedStanzaType, "") // RFC 6120 §4.9.3.24
+		return c.noStanza(it)
 	}
 	if a := it.Attr("from"); a != nil && !c.owns(a) { // RFC 6120 §8.1.2.1
 		return stream.Err(stream.InvalidFrom, "")
 	}
 	st, err := stanza.Parse(it, c.sess.JID, c.lang)
+	if !c.count(st) {
+		return nil
+	}
 	if err != nil {
 		c.srv.router.Bounce(c.ctx, st, err)
+		c.counted()
 		return nil
 	}
 	if st.Kind == stanza.IQ && st.Type == stanza.Set && st.Children()[0].Space == nsSession {
 		// RFC 3921 had clients ask for a session after binding. Choice: old clients are told that all is well.
-		c.send([]byte(c.srv.router.Answer(st, xml.None, nil).String()))
+		c.line.send(c.srv.router.Answer(st, xml.None, nil).String())
+		c.counted()
 		return nil
 	}
 	if c.srv.router.Inline(c.ctx, &c.flow, c.sess, st) {
+		c.counted()
 		return nil
 	}
 	c.async(func(ctx context.Context) error {
 		c.srv.router.FromClient(ctx, c.sess, st)
+		c.counted()
 		return nil
 	})
 	return nil
+}
+
+// count gives a stanza its position in the session's stream. It reports false for one that was handled before the session
+// was resumed, and that the client could only not know of.
+func (c *conn) count(st *stanza.Stanza) bool {
+	if c.in == nil {
+		c.received++
+		c.flow.N = c.received
+		return true
+	}
+	n, t := c.in.receive(st)
+	if t == nil {
+		return false
+	}
+	c.flow.N, c.flow.Held = n, t.Held
+	return true
+}
+
+// counted ends the handling of a stanza: it may be acknowledged as soon as those say so who have yet to.
+func (c *conn) counted() {
+	held := c.flow.Held
+	c.flow.N, c.flow.Held = 0, nil
+	held.Settle()
+}
+
+// await pauses reading until more of what the client has sent is settled.
+func (c *conn) await() { c.pause(unsettled) }
+
+// noStanza handles what a client sends beside stanzas.
+func (c *conn) noStanza(it *xml.Item) error {
+	switch e := it.Element(); {
+	case e.Space == nsSM:
+		return c.manage(&e)
+	case e.Space == nsCSI && c.srv.opts.Indication.On && (e.Local == "active" || e.Local == "inactive"):
+		c.line.indicate(e.Local == "inactive")
+		return nil
+	}
+	return stream.Err(stream.UnsupportedStanzaType, "") // RFC 6120 §4.9.3.24
 }
 
 // kindOf is the kind of stanza an item is in the content namespace of a client's stream
@@ -183,19 +247,32 @@ func (c *conn) owns(from *xml.Attr) bool {
 // OnFlush gives it the connection.
 func (c *conn) async(task func(ctx context.Context) error) {
 	c.task = task
-	c.sock.Pause()
+	c.pause(busy)
 }
 
 // OnFlush ends the handling of one read.
 func (c *conn) OnFlush() {
+	c.work.Lock()
 	if c.task == nil {
 		c.flow.Settle(c.ctx)
 		c.flow.Flush()
+		c.hold()
+		c.work.Unlock()
 		return
 	}
 	c.flow.Flush()
-	c.work.Lock()
 	c.srv.workers.Do(c.perform)
+}
+
+// hold stops reading while other nodes do not take what the client has sent. It goes on by itself.
+func (c *conn) hold() {
+	if c.sess == nil || c.done || !c.sess.Jammed(nil) {
+		return
+	}
+	c.pause(jammed)
+	if !c.sess.Jammed(func() { c.resume(jammed) }) {
+		c.resume(jammed) // it was over in between
+	}
 }
 
 // perform runs the task on a worker, and gives the connection back to its driver.
@@ -209,7 +286,7 @@ func (c *conn) perform() {
 	c.flow.Flush()
 	c.task = nil
 	c.work.Unlock()
-	c.sock.Resume()
+	c.resume(busy)
 }
 
 func (c *conn) do(ctx context.Context) (err error) {
@@ -228,14 +305,7 @@ func (c *conn) recovered(err *error) {
 	}
 }
 
-// Append queues a stanza for the client (session.Out).
-func (c *conn) Append(st string) (bool, error) { return c.sock.Append([]byte(st)) }
-
-// Flush writes what is queued (session.Out).
-func (c *conn) Flush() { c.sock.Flush() }
-
-// End closes the stream for a reason (session.Out). A peer that has not opened one is
-// told nothing.
+// End closes the stream for a reason. A peer that has not opened one is told nothing.
 func (c *conn) End(reason error) {
 	if !c.ended.CompareAndSwap(false, true) {
 		return
@@ -263,6 +333,9 @@ func (c *conn) fail(err error) {
 		return
 	}
 	e := stream.AsError(err)
+	if e.Condition != stream.ConnectionTimeout { // the fault of the client, not of its connection
+		c.over.Store(true)
+	}
 	if !c.opened.Load() {
 		c.openResponse(c.srv.defaultHeader()) // RFC 6120 §4.9.1.2
 	}
@@ -276,7 +349,7 @@ func (c *conn) report(e *stream.Error, err error, user string) {
 	switch e.Condition {
 	case stream.InternalServerError:
 		level = slog.LevelError
-	case stream.SystemShutdown, stream.Conflict: // the server's own doing, and the user's
+	case stream.SystemShutdown, stream.SeeOtherHost, stream.Conflict: // the server's own doing, and the user's
 		level = slog.LevelDebug
 	}
 	c.srv.log.LogAttrs(c.ctx, level, "client stream ended with an error", slog.String("addr", c.addr()),
@@ -302,9 +375,8 @@ func (c *conn) OnClose(err error) {
 	if c.talks != nil {
 		c.talks.stop()
 	}
-	if c.sess != nil && c.srv.core.Sessions.Remove(c.sess) {
-		sess := c.sess
-		c.srv.workers.Do(func() { c.srv.sessionEnded(sess) })
+	if c.line != nil {
+		c.line.lost(c)
 	}
 	if err != nil && !told && !errors.Is(err, io.EOF) {
 		level := slog.LevelDebug
@@ -357,6 +429,6 @@ func (c *conn) throttle(n int) {
 	}
 	wait := time.Duration(-b.tokens) * time.Second / time.Duration(rate)
 	c.srv.metrics.throttled.Inc()
-	c.sock.Pause()
-	time.AfterFunc(wait, c.sock.Resume)
+	c.pause(throttled)
+	time.AfterFunc(wait, func() { c.resume(throttled) })
 }

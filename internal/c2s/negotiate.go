@@ -3,6 +3,7 @@ package c2s
 import (
 	"context"
 	"crypto/tls"
+	"slices"
 	"time"
 
 	"github.com/starling-im/starling/internal/account"
@@ -33,6 +34,7 @@ type negotiation struct {
 	offered   []string // SASL mechanisms, as sent
 	mechanism string   // of the exchange under way
 	exchange  *sasl.Server
+	wants     *wants // of <authenticate/>; nil in the profile of RFC 6120
 	attempt   *account.Attempt
 	failures  int // failed attempts to authenticate
 }
@@ -112,11 +114,21 @@ func (c *conn) restart() {
 	c.opened.Store(false)
 }
 
-// sendFeatures offers what may come next (RFC 6120 §4.3.2), in the order of XEP-0170 §2.1.
-func (c *conn) sendFeatures() {
+// sendFeatures offers what may come next (RFC 6120 §4.3.2).
+func (c *conn) sendFeatures() { c.send(c.appendFeatures(nil)) }
+
+// appendFeatures renders the offer, in the order of XEP-0170 §2.1.
+func (c *conn) appendFeatures(dst []byte) []byte {
 	f := xml.New(xml.NSStream, "features")
 	event := module.FeatureEvent{Stranger: c.stranger(), Authenticated: c.talks.authenticated()}
+	if c.mayAuthenticate() {
+		if err := c.srv.core.Hooks.Features.Each(c.ctx, &event); err != nil {
+			c.srv.log.Error("stream features not complete", "err", err)
+		}
+	}
 	switch {
+	case c.sess != nil: // bound together with the log-in
+		event.Add = slices.DeleteFunc(event.Add, func(e xml.Element) bool { return e.Space == nsSM && c.in != nil })
 	case event.Authenticated:
 		f = f.With(xml.New(nsBind, "bind"),
 			xml.New(nsSession, "session").With(xml.New(nsSession, "optional")))
@@ -129,17 +141,11 @@ func (c *conn) sendFeatures() {
 			f = f.With(tls)
 		}
 		if c.mayAuthenticate() {
-			f = f.With(c.mechanismFeatures()...)
+			f = f.With(c.mechanismFeatures(event.Inline)...)
 		}
 	}
-	if c.mayAuthenticate() {
-		if err := c.srv.core.Hooks.Features.Each(c.ctx, &event); err != nil {
-			c.srv.log.Error("stream features not complete", "err", err)
-		}
-		f = f.With(event.Add...)
-	}
-	f = f.With(c.srv.limitsFeature(event.Authenticated))
-	c.send(appendStreamElement(nil, f))
+	f = f.With(event.Add...).With(c.srv.limitsFeature(event.Authenticated))
+	return appendStreamElement(dst, f)
 }
 
 // appendStreamElement renders an element in the stream's namespace with the prefix
@@ -170,8 +176,14 @@ func (c *conn) negotiate(it *xml.Item) error {
 	switch {
 	case e.Space == nsTLS && e.Local == "starttls":
 		return c.startTLS()
+	case c.talks.exchanging2() && e.Space != nsSASL2: // XEP-0388 §2.4
+		return stream.Err(stream.PolicyViolation, "nothing else may be sent during authentication")
+	case e.Space == nsSASL2:
+		return c.sasl2(&e)
 	case e.Space == nsSASL:
 		return c.sasl(&e)
+	case e.Space == nsSM:
+		return c.strangerManages(&e)
 	case kindOf(it) == stanza.IQ:
 		return c.negotiateIQ(it)
 	case kindOf(it) != 0: // RFC 6120 §4.9.3.12, §7.1

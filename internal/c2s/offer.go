@@ -12,23 +12,27 @@ import (
 	"github.com/starling-im/starling/internal/xmpp/xml"
 )
 
-// mechanismFeatures offers the mechanisms that can be used on this connection, and the
+// mechanismFeatures offers the mechanisms that can be used on this connection, in both profiles, and the
 // types of channel binding (XEP-0440 §3).
-func (c *conn) mechanismFeatures() []xml.Element {
+func (c *conn) mechanismFeatures(inline []string) []xml.Element {
 	bindings := c.bindings()
 	c.talks.offered = c.mechanisms(len(bindings) > 0)
 	list := xml.New(nsSASL, "mechanisms")
 	for _, m := range c.talks.offered {
 		list = list.With(xml.New(nsSASL, "mechanism").WithText(m))
 	}
+	all := []xml.Element{list}
+	if _, encrypted := c.sock.TLSState(); encrypted && len(c.talks.offered) > 0 { // XEP-0388 §3
+		all = append(all, c.authenticationFeature(bindings, inline))
+	}
 	if len(bindings) == 0 {
-		return []xml.Element{list}
+		return all
 	}
 	types := xml.New(nsBinding, "sasl-channel-binding")
 	for _, t := range sasl.BindingTypes(bindings) {
 		types = types.With(xml.New(nsBinding, "channel-binding", "type", t))
 	}
-	return []xml.Element{list, types}
+	return append(all, types)
 }
 
 // mechanisms names what is offered, strongest first: what the operator allows, as far
@@ -80,8 +84,9 @@ func (c *conn) certificate() *x509.Certificate {
 	return cert
 }
 
-// saslConfig is what an exchange on this connection depends on.
+// saslConfig is what an exchange on this connection depends on. It begins an attempt to log in.
 func (c *conn) saslConfig() *sasl.ServerConfig {
+	c.talks.attempt = c.srv.core.Accounts.Attempt(c.domain.Domain(), c.sock.RemoteAddr().Addr())
 	return &sasl.ServerConfig{
 		Domain:      c.domain.Domain(),
 		Credentials: c.talks.attempt,

@@ -48,6 +48,9 @@ type Options struct {
 	MaxStrangersPerAddress int   // of these without a bound resource
 	RateBytes, RateBurst   int64 // bytes a second, and at once; 0 for no limit
 
+	Management Management // XEP-0198
+	Indication Indication // XEP-0352
+
 	Assembly *stream.Budget // of all incomplete stanzas
 	Workers  int            // requests that are worked on at once
 }
@@ -63,12 +66,14 @@ type Server struct {
 	workers   *session.Workers
 	log       *slog.Logger
 	metrics   metrics
+	keeper    *keeper
 
-	mu        sync.Mutex // guards conns, byAddr and closing
+	mu        sync.Mutex // guards conns, byAddr, strangers, closing and refusing
 	conns     map[*conn]netip.Prefix
 	byAddr    map[netip.Prefix]*tally
 	strangers int
 	closing   bool
+	refusing  bool // takes no new connections for now
 	serving   sync.WaitGroup
 }
 
@@ -83,6 +88,8 @@ func New(core *module.Core, set *module.Set, r *router.Router, cs *certs.Store, 
 		conns: map[*conn]netip.Prefix{}, byAddr: map[netip.Prefix]*tally{},
 	}
 	s.metrics = newMetrics(core.Metrics, s)
+	s.keeper = newKeeper(core.Metrics)
+	core.Go("stream management", s.watch)
 	return s
 }
 
@@ -106,15 +113,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, direct bool) error {
 			continue
 		}
 		pause = 0
-		s.admit(ctx, nc.(*net.TCPConn), direct)
+		s.admit(ctx, nc, direct)
 	}
 }
 
 // admit starts a connection if the limits allow one more.
-func (s *Server) admit(ctx context.Context, nc *net.TCPConn, direct bool) {
+func (s *Server) admit(ctx context.Context, nc net.Conn, direct bool) {
 	c := &conn{srv: s, sock: transport.New(nc, s.transport)} // whole before Shutdown can see it
 	c.ctx = session.WithFlow(ctx, &c.flow)
-	if refused := s.enter(c, nc); refused != "" {
+	if refused := s.enter(c); refused != "" {
 		s.metrics.refused.WithLabelValues(refused).Inc()
 		s.log.LogAttrs(ctx, slog.LevelInfo, "connection refused", slog.String("addr", nc.RemoteAddr().String()), slog.String("limit", refused))
 		nc.Close()
@@ -147,8 +154,8 @@ func (s *Server) restAfter() time.Duration {
 var errTooSlow = errors.New("took too long to log in")
 
 // enter counts a new connection, or names the limit that it would break.
-func (s *Server) enter(c *conn, nc *net.TCPConn) (limit string) {
-	prefix := account.Network(nc.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
+func (s *Server) enter(c *conn) (limit string) {
+	prefix := account.Network(c.sock.RemoteAddr().Addr())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.byAddr[prefix]
@@ -158,6 +165,8 @@ func (s *Server) enter(c *conn, nc *net.TCPConn) (limit string) {
 	switch o := &s.opts; {
 	case s.closing:
 		return "shutdown"
+	case s.refusing:
+		return "drain"
 	case o.MaxStrangers > 0 && s.strangers >= o.MaxStrangers:
 		return "pre_auth_connections"
 	case o.MaxPerAddress > 0 && t.all >= o.MaxPerAddress:
@@ -206,14 +215,35 @@ func (s *Server) gone(c *conn) {
 
 // acceptSession holds an account to its number of sessions (RFC 6120 §7.6.2.1).
 func (s *Server) acceptSession(others []*session.Session) error {
-	if s.opts.MaxSessions > 0 && len(others) >= s.opts.MaxSessions {
-		return stanza.Err(stanza.ResourceConstraint, "this account has "+strconv.Itoa(len(others))+" sessions already")
+	present := 0
+	for _, o := range others {
+		if l, ok := o.Out.(*line); !ok || !l.waits() { // those that wait for their client have a bound of their own
+			present++
+		}
+	}
+	if s.opts.MaxSessions > 0 && present >= s.opts.MaxSessions {
+		return stanza.Err(stanza.ResourceConstraint, "this account has "+strconv.Itoa(present)+" sessions already")
 	}
 	return nil
 }
 
-// sessionEnded tells the features that a session is over.
+// sessionLost tells the features of a session of another node whose client has come here.
+func (s *Server) sessionLost(sess *session.Session) {
+	if !sess.State().Available() {
+		return
+	}
+	session.Within(context.Background(), func(ctx context.Context, _ *session.Flow) {
+		ctx, cancel := context.WithTimeout(ctx, s.opts.RequestTimeout)
+		defer cancel()
+		if err := s.core.Hooks.Lost.Each(ctx, &module.Passage{Session: sess}); err != nil {
+			s.log.Error("end of a session on another node not told", "user", sess.JID.String(), "err", err)
+		}
+	})
+}
+
+// sessionEnded tells the features that a session is over, and then the other nodes.
 func (s *Server) sessionEnded(sess *session.Session) {
+	defer s.core.Sessions.Gone(sess)
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("panic while handling the end of a session", "user", sess.JID.String(), "panic", p, "stack", string(debug.Stack()))
@@ -270,22 +300,21 @@ func doorOptions(o *Options) certs.DoorOptions {
 	return d
 }
 
-// Shutdown ends every stream with system-shutdown (RFC 6120 §4.9.3.21), and returns
+// Shutdown ends every stream with system-shutdown (RFC 6120 §4.9.3.20), and returns
 // when all are gone and their ends told, or the context is over.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
-	all := make([]*conn, 0, len(s.conns))
-	for c := range s.conns {
-		all = append(all, c)
-	}
 	s.mu.Unlock()
-	for _, c := range all {
+	for _, c := range s.all() {
 		c.End(stream.Err(stream.SystemShutdown, ""))
 	}
 	done := make(chan struct{})
 	go func() {
 		s.serving.Wait()
+		for _, l := range s.keeper.lines() { // nobody is left that could take it: what their clients did not get is kept
+			l.expire("shutdown")
+		}
 		s.workers.Wait()
 		close(done)
 	}()
@@ -300,7 +329,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 type metrics struct {
 	streamErrors, authFailures, refused *prometheus.CounterVec
 	logins                              *prometheus.CounterVec
-	throttled                           prometheus.Counter
+	throttled, tokens                   prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer, s *Server) metrics {
@@ -313,11 +342,12 @@ func newMetrics(r prometheus.Registerer, s *Server) metrics {
 		refused:      vec("starling_c2s_refused_total", "Connections that were refused, by limit.", "limit"),
 		logins:       vec("starling_c2s_logins_total", "Successful authentications, by mechanism.", "mechanism"),
 		throttled:    prometheus.NewCounter(prometheus.CounterOpts{Name: "starling_c2s_throttled_total", Help: "Pauses of reading because a client sent too fast."}),
+		tokens:       prometheus.NewCounter(prometheus.CounterOpts{Name: "starling_c2s_tokens_total", Help: "Tokens that were given to clients, to log in with."}),
 	}
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	r.MustRegister(m.streamErrors, m.authFailures, m.refused, m.logins, m.throttled,
+	r.MustRegister(m.streamErrors, m.authFailures, m.refused, m.logins, m.throttled, m.tokens,
 		gauge("starling_c2s_connections", "Client connections.", func() float64 {
 			s.mu.Lock()
 			defer s.mu.Unlock()

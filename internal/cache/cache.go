@@ -25,6 +25,8 @@ const (
 // Drop, after the change is committed; then nothing older is found. It is safe for
 // concurrent use.
 type Cache[V any] struct {
+	hub    *Hub // nil when no other node is to be told
+	name   string
 	seed   maphash.Seed
 	shards []shard[V]
 }
@@ -48,13 +50,14 @@ type entry[V any] struct {
 }
 
 // New makes a cache of at most about size values. Its metrics are named after name,
-// such as "roster"; what says in a word or two what is kept, in the plural.
-func New[V any](name, what string, size int, r prometheus.Registerer) *Cache[V] {
+// such as "roster"; what says in a word or two what is kept, in the plural. By the hub, which may be nil, changes here
+// and on other nodes meet.
+func New[V any](hub *Hub, name, what string, size int, r prometheus.Registerer) *Cache[V] {
 	n := shards
 	if size < spreadAt {
 		n = 1
 	}
-	c := &Cache[V]{seed: maphash.MakeSeed(), shards: make([]shard[V], n)}
+	c := &Cache[V]{hub: hub, name: name, seed: maphash.MakeSeed(), shards: make([]shard[V], n)}
 	for i := range c.shards {
 		c.shards[i].limit = max(size/n, 1)
 		c.shards[i].entries = map[jid.JID]*entry[V]{}
@@ -67,6 +70,9 @@ func New[V any](name, what string, size int, r prometheus.Registerer) *Cache[V] 
 		counter("starling_"+name+"_cache_misses_total", what+" read from the database.", func(s *shard[V]) uint64 { return s.misses.Load() }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "starling_" + name + "_cache_entries", Help: what + " in memory."},
 			func() float64 { return float64(c.Len()) }))
+	if hub != nil {
+		hub.Enter(name, c)
+	}
 	return c
 }
 
@@ -124,8 +130,13 @@ func (c *Cache[V]) Load(ctx context.Context, owner jid.JID, read func(context.Co
 	return v, nil
 }
 
-// Put enters what was just stored.
+// Put enters what was just stored, and has other nodes forget what they have. If there are any it does not enter it:
+// another one may have stored something since, and have told so already.
 func (c *Cache[V]) Put(owner jid.JID, v V) {
+	if c.hub.Changed(c.name, owner) {
+		c.Forget(owner)
+		return
+	}
 	s := c.shard(owner)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,8 +144,26 @@ func (c *Cache[V]) Put(owner jid.JID, v V) {
 	s.enter(owner, v)
 }
 
-// Drop forgets the owner's value.
+// Drop forgets the owner's value, here and on other nodes.
 func (c *Cache[V]) Drop(owner jid.JID) {
+	c.Forget(owner)
+	c.hub.Changed(c.name, owner)
+}
+
+// ForgetAll empties the cache of this node.
+func (c *Cache[V]) ForgetAll() {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		s.epoch++
+		clear(s.entries)
+		s.oldest, s.newest, s.hand = nil, nil, nil
+		s.mu.Unlock()
+	}
+}
+
+// Forget drops the owner's value of this node.
+func (c *Cache[V]) Forget(owner jid.JID) {
 	s := c.shard(owner)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,7 +16,7 @@ func user(n int) jid.JID { return jid.MustParse(fmt.Sprintf("u%d@a.test", n)) }
 
 func small(t *testing.T, size int) *Cache[int] {
 	t.Helper()
-	return New[int]("test", "Numbers", size, prometheus.NewRegistry())
+	return New[int](nil, "test", "Numbers", size, prometheus.NewRegistry())
 }
 
 // constant reads always the same.
@@ -131,7 +131,7 @@ func TestConcurrently(t *testing.T) {
 }
 
 func BenchmarkGet(b *testing.B) {
-	c := New[int]("test", "Numbers", 100_000, prometheus.NewRegistry())
+	c := New[int](nil, "test", "Numbers", 100_000, prometheus.NewRegistry())
 	for n := range 1000 {
 		c.Put(user(n), n)
 	}

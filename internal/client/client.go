@@ -79,16 +79,34 @@ func Dial(ctx context.Context, cfg Config) (*Conn, error) {
 }
 
 func (c *Conn) login(ctx context.Context) error {
+	if err := c.authenticate(ctx); err != nil {
+		return err
+	}
+	_, err := c.Bind(ctx, c.cfg.JID.Resource())
+	return err
+}
+
+// LogIn is Dial without binding a resource: for those who want to resume a stream (XEP-0198 §5).
+func LogIn(ctx context.Context, cfg Config) (*Conn, error) {
+	c, err := Connect(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.authenticate(ctx); err != nil {
+		c.Drop()
+		return nil, fmt.Errorf("log in as %s at %s: %w", cfg.JID, cfg.Addr, err)
+	}
+	return c, nil
+}
+
+func (c *Conn) authenticate(ctx context.Context) error {
 	if err := c.secure(ctx); err != nil {
 		return err
 	}
 	if err := c.Authenticate(ctx, c.cfg.Mechanism); err != nil {
 		return err
 	}
-	if _, err := c.OpenStream(ctx, c.cfg.JID.Domain()); err != nil {
-		return err
-	}
-	_, err := c.Bind(ctx, c.cfg.JID.Resource())
+	_, err := c.OpenStream(ctx, c.cfg.JID.Domain())
 	return err
 }
 

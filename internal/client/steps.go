@@ -23,27 +23,43 @@ const (
 // OpenStream sends a stream header, for the first time or anew after TLS or SASL, and returns the server's features.
 // RFC 6120 §4.7.1: once there is TLS, the header says who the client is.
 func (c *Conn) OpenStream(ctx context.Context, to string) (xml.Element, error) {
+	c.in.restart()
+	if err := c.Raw(ctx, c.streamHeader(to)); err != nil {
+		return xml.None, err
+	}
+	err := c.streamOpened(ctx)
+	return c.features, err
+}
+
+// streamHeader is what opens a stream.
+func (c *Conn) streamHeader(to string) []byte {
 	h := []byte("<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'")
 	h = appendAttr(h, "to", to)
 	if c.TLS() != nil && c.cfg.JID.Local() != "" {
 		h = appendAttr(h, "from", c.cfg.JID.Bare().String())
 	}
-	c.in.restart()
-	if err := c.Raw(ctx, append(h, '>')); err != nil {
-		return xml.None, err
-	}
+	return append(h, '>')
+}
+
+// streamOpened reads the server's header and features.
+func (c *Conn) streamOpened(ctx context.Context) error {
 	if _, err := c.receive(ctx); err != nil { // the header
-		return xml.None, err
+		return err
 	}
+	return c.readFeatures(ctx)
+}
+
+// readFeatures reads the features, of a new stream or after XEP-0388's success.
+func (c *Conn) readFeatures(ctx context.Context) error {
 	e, err := c.receive(ctx)
 	if err != nil {
-		return xml.None, err
+		return err
 	}
 	if e.Space != xml.NSStream || e.Local != "features" {
-		return xml.None, unexpected("stream features", e)
+		return unexpected("stream features", e)
 	}
 	c.features = e
-	return e, nil
+	return nil
 }
 
 func appendAttr(dst []byte, name, value string) []byte {
@@ -144,14 +160,14 @@ func (c *Conn) saslConfig() *sasl.ClientConfig {
 		cfg.BindingTypes = append(cfg.BindingTypes, b.Attr("type"))
 	}
 	if secure := c.TLS(); secure != nil {
-		cfg.Binding = binding(secure.ConnectionState(), cfg.BindingTypes)
+		cfg.Binding = bindingOf(secure.ConnectionState(), cfg.BindingTypes)
 	}
 	return cfg
 }
 
-// binding returns the best channel binding that both ends have, or none (XEP-0440 §3). From a server that does not name
+// bindingOf returns the best channel binding that both ends have, or none (XEP-0440 §3). From a server that does not name
 // its types, tls-exporter is expected with TLS 1.3 (RFC 9266 §3).
-func binding(state tls.ConnectionState, types []string) sasl.Binding {
+func bindingOf(state tls.ConnectionState, types []string) sasl.Binding {
 	if len(types) == 0 || slices.Contains(types, sasl.TLSExporterType) {
 		if data, err := sasl.TLSExporter(&state); err == nil {
 			return sasl.Binding{Type: sasl.TLSExporterType, Data: data}

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -18,6 +19,7 @@ type Core struct {
 	Data     string   `toml:"data" doc:"Folder for the database, the self-signed certificate and the files of the running server. Made when missing. Relative paths start at the working directory."`
 	Listen   Listen   `toml:"listen" doc:"Addresses to listen on: host:port, or :port for all interfaces. Port 0 takes any free port. Empty text turns a door off; a list opens it several times."`
 	Database Database `toml:"database" doc:"Where accounts, rosters, archives and rooms are kept."`
+	Cluster  Cluster  `toml:"cluster" doc:"Several nodes that are one server to users. As long as token_file, token and nats are empty there is no cluster, and no port is opened for one. All nodes need the same database: PostgreSQL."`
 	TLS      TLS      `toml:"tls" doc:"Certificates and the versions of TLS."`
 	Auth     Auth     `toml:"auth" doc:"How clients log in, and how guessing is slowed down."`
 	Limits   Limits   `toml:"limits" doc:"Bounds that keep one peer from using up the server."`
@@ -33,6 +35,41 @@ type Listen struct {
 	TLS   Addresses `toml:"tls" doc:"Clients: TLS from the first byte (direct TLS)."`
 	HTTPS Addresses `toml:"https" doc:"HTTPS: console, API, WebSocket, BOSH, upload."`
 	Admin Addresses `toml:"admin" doc:"Metrics, health and profiles over plain HTTP without log-in: keep it on loopback or a private network."`
+
+	ProxyProtocolFrom Networks `toml:"proxy_protocol_from" doc:"Load balancers, by address or network (10.0.0.5, 10.1.0.0/16), whose connections to c2s, tls and https begin with a header of the PROXY protocol (version 1 or 2) that names the client. They must send it; from others it is not taken. Empty = none."`
+}
+
+// Networks is a list of IP addresses and networks in CIDR notation.
+type Networks []string
+
+// Prefixes are the networks; an address is the network that has only it. The list is valid.
+func (n Networks) Prefixes() []netip.Prefix {
+	var all []netip.Prefix
+	for _, s := range n {
+		if p, err := parseNetwork(s); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func parseNetwork(s string) (netip.Prefix, error) {
+	if !strings.Contains(s, "/") {
+		addr, err := netip.ParseAddr(s)
+		addr = addr.Unmap().WithZone("")
+		return netip.PrefixFrom(addr, addr.BitLen()), err
+	}
+	return netip.ParsePrefix(s)
+}
+
+// Validate checks that each is an address or a network.
+func (n Networks) Validate() error {
+	for _, s := range n {
+		if _, err := parseNetwork(s); err != nil {
+			return Invalid("", fmt.Sprintf("%q is neither an address nor a network", s), `write "10.0.0.5" or "10.1.0.0/16"`)
+		}
+	}
+	return nil
 }
 
 // Database names the database.
@@ -62,7 +99,16 @@ type Auth struct {
 	Iterations     int           `toml:"iterations" min:"4096" max:"10000000" doc:"SCRAM iterations for passwords set from now on. More makes a stolen database harder to use and each change of a password slower."`
 	Failures       int           `toml:"failures" min:"1" doc:"Failed log-ins after which an address or an account must wait. IPv6 addresses count by their /64 network."`
 	FailureWindow  time.Duration `toml:"failure_window" min:"1s" doc:"Time in which failures are counted, and after which they are forgotten."`
+	Tokens         Tokens        `toml:"tokens" doc:"Tokens with which clients log in again without the password (FAST)."`
 	Workers        int           `toml:"workers" min:"0" max:"1024" doc:"Password hashes computed at a time; 0 means one fewer than the number of processors, at least one."`
+}
+
+// Tokens says how clients log in again without the password (XEP-0484).
+type Tokens struct {
+	Lifetime time.Duration `toml:"lifetime" min:"0s" max:"8784h" doc:"Time for which a token can be used; 0 = clients are given none. A client that stays away for longer asks its user for the password."`
+	Rotate   time.Duration `toml:"rotate" min:"1m" doc:"Age from which a token that is used is replaced by a new one."`
+	Clients  int           `toml:"clients_per_account" min:"1" max:"1000" doc:"Clients of one account that may have tokens; whoever was given one longest ago loses it first."`
+	Key      Secret        `toml:"key" doc:"Secret text that goes into the making of tokens, the same on all nodes: with it, a copy of the database holds nothing that one could log in with. Another text makes all tokens worthless."`
 }
 
 // Limits bounds what peers may use. Sizes are in bytes; rates are per second.
@@ -104,6 +150,9 @@ func defaults() Core {
 			HTTPS: Addresses{":5443"},
 			Admin: Addresses{"127.0.0.1:5280"},
 		},
+		Cluster: Cluster{
+			Enabled: true, Name: "main", Listen: defaultClusterListen, WhenFailed: ServeAlone, DrainTime: 10 * time.Second,
+		},
 		TLS: TLS{MinVersion: "1.2"},
 		Auth: Auth{
 			Mechanisms: []string{
@@ -113,6 +162,7 @@ func defaults() Core {
 			Iterations:    10_000,
 			Failures:      10,
 			FailureWindow: 5 * time.Minute,
+			Tokens:        Tokens{Lifetime: 21 * 24 * time.Hour, Rotate: 24 * time.Hour, Clients: 50},
 		},
 		Limits: Limits{
 			StanzaBytes: 256 << 10, // RFC 6120 §13.12: never below 10,000

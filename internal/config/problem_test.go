@@ -18,7 +18,7 @@ func TestProblems(t *testing.T) {
 		{"key of another table", "elements = 200", `1: elements: unknown key; did you mean "limits.elements"?`},
 		{"key like no other", "[log]\nzzzzzz = 1", `2: log.zzzzzz: unknown key; remove it; known here: format, level`},
 		{"dotted key", "log.colour = true", `1: log.colour: unknown key; remove it; known here: format, level`},
-		{"quoted key", "\"a b\" = 1\n[log]", `1: a b: unknown key; remove it; known here: domains, data, listen, database, tls, auth, limits, log, ping, registration, roster`},
+		{"quoted key", "\"a b\" = 1\n[log]", `1: a b: unknown key; remove it; known here: domains, data, listen, database, cluster, tls, auth, limits, log, ping, registration, roster`},
 		{"feature's key", "[roster.push]\nafte = 1", `2: roster.push.afte: unknown key; did you mean "roster.push.after"?`},
 		{"text for a number", "[limits]\nelements = \"many\"", `2: limits.elements: expected a whole number, found text; write for example elements = 5000`},
 		{"fraction for a whole number", "[limits]\nelements = 200.5", `2: limits.elements: expected a whole number, found a number with a fraction; write for example elements = 5000`},

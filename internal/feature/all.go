@@ -4,9 +4,12 @@ package feature
 import (
 	"github.com/starling-im/starling/internal/feature/adhoc"
 	"github.com/starling-im/starling/internal/feature/administration"
+	"github.com/starling-im/starling/internal/feature/archive"
 	"github.com/starling-im/starling/internal/feature/blocking"
 	"github.com/starling-im/starling/internal/feature/caps"
+	"github.com/starling-im/starling/internal/feature/carbons"
 	"github.com/starling-im/starling/internal/feature/clock"
+	"github.com/starling-im/starling/internal/feature/csi"
 	"github.com/starling-im/starling/internal/feature/disco"
 	"github.com/starling-im/starling/internal/feature/lastactivity"
 	"github.com/starling-im/starling/internal/feature/offline"
@@ -17,6 +20,7 @@ import (
 	"github.com/starling-im/starling/internal/feature/roster"
 	"github.com/starling-im/starling/internal/feature/search"
 	"github.com/starling-im/starling/internal/feature/serverinfo"
+	"github.com/starling-im/starling/internal/feature/streammanagement"
 	"github.com/starling-im/starling/internal/feature/vcard"
 	"github.com/starling-im/starling/internal/feature/version"
 	"github.com/starling-im/starling/internal/module"
@@ -27,9 +31,12 @@ func All() []module.Module {
 	return []module.Module{
 		adhoc.Module,
 		administration.Module,
+		archive.Module,
 		blocking.Module,
 		caps.Module,
+		carbons.Module,
 		clock.Module,
+		csi.Module,
 		disco.Module,
 		lastactivity.Module,
 		offline.Module,
@@ -40,6 +47,7 @@ func All() []module.Module {
 		roster.Module,
 		search.Module,
 		serverinfo.Module,
+		streammanagement.Module,
 		vcard.Module,
 		version.Module,
 	}

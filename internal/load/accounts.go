@@ -95,7 +95,7 @@ func (g *generator) register(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = client.Register(ctx, g.clientConfig(acc, ""))
+		err = client.Register(ctx, g.clientConfig(n, acc, ""))
 		var refused *client.StanzaError
 		if errors.As(err, &refused) && refused.Condition == stanza.Conflict {
 			return nil // it exists

@@ -18,11 +18,11 @@ import (
 // loginTimeout is what one log-in, or one registration, may take.
 const loginTimeout = time.Minute
 
-// clientConfig is for an account that asks for a resource. The server's certificate is not looked at: what is
+// clientConfig is for the session with a number: an account that asks for a resource. The server's certificate is not looked at: what is
 // measured is not a client that should protect anybody.
-func (g *generator) clientConfig(a Account, resource string) client.Config {
+func (g *generator) clientConfig(n int, a Account, resource string) client.Config {
 	cfg := client.Config{
-		Addr: g.cfg.Addr, TLS: g.cfg.TLS, TLSConfig: &tls.Config{InsecureSkipVerify: true},
+		Addr: g.cfg.addr(n), TLS: g.cfg.TLS, TLSConfig: &tls.Config{InsecureSkipVerify: true},
 		JID: a.JID, Password: a.Password, Mechanism: g.cfg.Mechanism,
 	}
 	if full, err := a.JID.WithResource(resource); err == nil {
@@ -52,7 +52,7 @@ func (g *generator) logIn(ctx context.Context) ([]*client.Conn, error) {
 		if err != nil {
 			return err
 		}
-		c, err := client.Dial(ctx, g.clientConfig(acc, resource))
+		c, err := client.Dial(ctx, g.clientConfig(n, acc, resource))
 		if err != nil {
 			return err
 		}
@@ -115,7 +115,7 @@ func (g *generator) addLink(nc net.Conn, n int, jid string) {
 func (g *generator) connectRaw(ctx context.Context) error {
 	var d net.Dialer
 	for n := range g.cfg.Sessions {
-		nc, err := d.DialContext(ctx, "tcp", g.cfg.Addr)
+		nc, err := d.DialContext(ctx, "tcp", g.cfg.addr(n))
 		if err != nil {
 			return err
 		}

@@ -38,7 +38,7 @@ const (
 // Config describes one run.
 type Config struct {
 	Scenario Scenario
-	Addr     string // host:port of the server
+	Addrs    []string // host:port of the server; if it has several nodes, of each: neighbours in a pair or group are on different ones
 	TLS      client.TLSMode
 	Raw      bool // a bare relay in place of a server: no negotiation, Chat only (see bench/relay)
 	Accounts Accounts
@@ -58,8 +58,8 @@ type Config struct {
 	Settle   time.Duration // Idle: from the last log-in to the look at the memory
 	Drain    time.Duration // how long messages that are still under way are waited for at the end
 
-	ServerPID int       // the server's process, whose children count too; 0: CPU and memory are not measured
-	Progress  io.Writer // what is going on, for people; nil for nothing
+	ServerPIDs []int     // the server's processes, whose children count too; none: CPU and memory are not measured
+	Progress   io.Writer // what is going on, for people; nil for nothing
 }
 
 // ErrFaults says that the server lost, repeated, reordered or changed something, or ended a session. The report says
@@ -109,6 +109,8 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 // check refuses what makes no sense.
 func (c *Config) check() error {
 	switch {
+	case len(c.Addrs) == 0:
+		return errors.New("no address of a server")
 	case c.Sessions <= 0:
 		return errors.New("at least one session is needed")
 	case c.Concurrent <= 0:
@@ -117,7 +119,7 @@ func (c *Config) check() error {
 		return errors.New("a relay can only be used for chat")
 	case c.Raw && c.TLS != client.None:
 		return errors.New("a relay has no TLS")
-	case c.Scenario == Idle && c.ServerPID == 0:
+	case c.Scenario == Idle && len(c.ServerPIDs) == 0:
 		return errors.New("memory cannot be measured without the server's process id")
 	}
 	switch c.Scenario {
@@ -162,6 +164,9 @@ func (c *Config) enoughFiles() error {
 	return nil
 }
 
+// addr is where a session connects.
+func (c *Config) addr(n int) string { return c.Addrs[n%len(c.Addrs)] }
+
 // generator is one run.
 type generator struct {
 	cfg    *Config
@@ -202,7 +207,7 @@ func (g *generator) login(ctx context.Context) error {
 
 // idle measures the memory of sessions that do nothing.
 func (g *generator) idle(ctx context.Context) error {
-	before, err := residentMemory(g.cfg.ServerPID)
+	before, err := residentMemory(g.cfg.ServerPIDs)
 	if err != nil {
 		return err
 	}
@@ -220,7 +225,7 @@ func (g *generator) idle(ctx context.Context) error {
 	if err := m.end(g.report, 0); err != nil {
 		return err
 	}
-	after, err := residentMemory(g.cfg.ServerPID)
+	after, err := residentMemory(g.cfg.ServerPIDs)
 	if err != nil {
 		return err
 	}

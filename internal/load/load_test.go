@@ -20,11 +20,11 @@ import (
 // short is a run against this process, as short as the ticks of processor time allow.
 func short(addr string, s load.Scenario) load.Config {
 	return load.Config{
-		Scenario: s, Addr: addr, TLS: client.StartTLS,
+		Scenario: s, Addrs: []string{addr}, TLS: client.StartTLS,
 		Accounts: load.Accounts{Domain: "a.test", Pattern: "load%d", Password: "secret", Register: true},
 		Sessions: 10, Concurrent: 4, Available: true, Window: 4, Size: 432, Contacts: 5,
 		Warmup: 50 * time.Millisecond, Duration: 150 * time.Millisecond, Settle: 10 * time.Millisecond, Drain: 10 * time.Second,
-		ServerPID: os.Getpid(),
+		ServerPIDs: []int{os.Getpid()},
 	}
 }
 
@@ -40,7 +40,7 @@ func TestScenarios(t *testing.T) {
 		{"idle", func(c *load.Config) { c.Scenario = load.Idle }},
 		{"chat", func(*load.Config) {}},
 		{"chat in plaintext", func(c *load.Config) { c.TLS, c.Mechanism = client.None, "PLAIN" }},
-		{"chat with direct TLS", func(c *load.Config) { c.TLS, c.Addr = client.Direct, s.Addresses()["tls"][0] }},
+		{"chat with direct TLS", func(c *load.Config) { c.TLS, c.Addrs = client.Direct, s.Addresses()["tls"] }},
 		{"chat of several sessions an account", func(c *load.Config) { c.Accounts.PerAccount = 5 }},
 		{"chat at a rate", func(c *load.Config) { c.Rate = 1000 }},
 		{"presence", func(c *load.Config) { c.Scenario = load.Presence }},
@@ -197,11 +197,12 @@ func TestRefusals(t *testing.T) {
 		change     func(c *load.Config)
 	}{
 		{"more sockets than there can be", "hard limit", func(c *load.Config) { c.Sessions = 1 << 30 }},
+		{"no server", "address", func(c *load.Config) { c.Addrs = nil }},
 		{"odd number", "even", func(c *load.Config) { c.Sessions = 3 }},
 		{"no window", "window", func(c *load.Config) { c.Window = 0 }},
 		{"short message", "too short", func(c *load.Config) { c.Raw, c.TLS, c.Size = true, client.None, 100 }},
 		{"broken groups", "whole groups", func(c *load.Config) { c.Scenario, c.Contacts = load.Presence, 3 }},
-		{"memory of nobody", "process", func(c *load.Config) { c.Scenario, c.ServerPID = load.Idle, 0 }},
+		{"memory of nobody", "process", func(c *load.Config) { c.Scenario, c.ServerPIDs = load.Idle, nil }},
 		{"one account for all", "only one account", func(c *load.Config) { c.Accounts.Pattern = "load" }},
 		{"unknown scenario", "scenario", func(c *load.Config) { c.Scenario = "dance" }},
 		{"relay that logs in", "relay", func(c *load.Config) { c.Raw, c.Scenario = true, load.Login }},

@@ -59,22 +59,22 @@ func TestProcesses(t *testing.T) {
 	if _, found := all[child.Process.Pid]; !found {
 		t.Errorf("process %d is not found below %d", child.Process.Pid, pid)
 	}
-	memory, err := residentMemory(pid)
+	memory, err := residentMemory([]int{pid})
 	if err != nil || memory < 1<<20 {
 		t.Errorf("%d bytes of memory, %v", memory, err)
 	}
-	before, err := usedBy(pid)
+	before, err := usedBy([]int{pid})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for start := time.Now(); time.Since(start) < 10*tick; { // busy until some ticks have passed
 		_ = strings.Repeat("x", 1000)
 	}
-	after, err := usedBy(pid)
+	after, err := usedBy([]int{pid, child.Process.Pid, pid})
 	if used := after.minus(before); err != nil || used.user+used.system <= 0 {
 		t.Errorf("no processor time was used: %v, %v", used, err)
 	}
-	if _, err := usedBy(-1); err == nil {
+	if _, err := usedBy([]int{pid, -1}); err == nil {
 		t.Error("processor time of no process")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -85,9 +86,22 @@ func tree(pid int) (map[int]process, error) {
 	return found, nil
 }
 
-// usedBy is what a process and its descendants have used, those that have ended not counted.
-func usedBy(pid int) (cpu, error) {
-	all, err := tree(pid)
+// trees returns processes and all that descend from them.
+func trees(pids []int) (map[int]process, error) {
+	all := map[int]process{}
+	for _, pid := range pids {
+		found, err := tree(pid)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(all, found)
+	}
+	return all, nil
+}
+
+// usedBy is what processes and their descendants have used, those that have ended not counted.
+func usedBy(pids []int) (cpu, error) {
+	all, err := trees(pids)
 	var sum cpu
 	for _, p := range all {
 		sum.user += p.used.user
@@ -96,15 +110,16 @@ func usedBy(pid int) (cpu, error) {
 	return sum, err
 }
 
-// ProcessorTime is what a process and its descendants have used so far, those that have ended not counted.
-func ProcessorTime(pid int) (time.Duration, error) {
-	used, err := usedBy(pid)
+// ProcessorTime is what processes and their descendants have used so far, those that have ended not counted.
+func ProcessorTime(pids ...int) (time.Duration, error) {
+	used, err := usedBy(pids)
 	return used.user + used.system, err
 }
 
-// residentMemory is the memory, in bytes, that a process and its descendants occupy. Pages that they share count for each.
-func residentMemory(pid int) (int64, error) {
-	all, err := tree(pid)
+// residentMemory is the memory, in bytes, that processes and their descendants occupy. Pages that they share count for
+// each.
+func residentMemory(pids []int) (int64, error) {
+	all, err := trees(pids)
 	if err != nil {
 		return 0, err
 	}
@@ -138,21 +153,21 @@ func ownTime() (cpu, error) {
 
 // measure is an interval in which processor time is counted.
 type measure struct {
-	pid            int
+	pids           []int
 	start          time.Time
 	server, client cpu
 }
 
 func (g *generator) begin() (*measure, error) {
-	m := &measure{pid: g.cfg.ServerPID}
+	m := &measure{pids: g.cfg.ServerPIDs}
 	err := m.read()
 	m.start = time.Now()
 	return m, err
 }
 
 func (m *measure) read() (err error) {
-	if m.pid != 0 {
-		if m.server, err = usedBy(m.pid); err != nil {
+	if len(m.pids) > 0 {
+		if m.server, err = usedBy(m.pids); err != nil {
 			return err
 		}
 	}
@@ -162,7 +177,7 @@ func (m *measure) read() (err error) {
 
 // end writes into the report what n operations took.
 func (m *measure) end(r *Report, n uint64) error {
-	now := measure{pid: m.pid}
+	now := measure{pids: m.pids}
 	elapsed := time.Since(m.start)
 	if err := now.read(); err != nil {
 		return err
@@ -171,7 +186,7 @@ func (m *measure) end(r *Report, n uint64) error {
 	r.Operations = n
 	r.PerSecond = float64(n) / r.Seconds
 	r.Client = newCPU(now.client.minus(m.client), n)
-	if m.pid != 0 {
+	if len(m.pids) > 0 {
 		used := newCPU(now.server.minus(m.server), n)
 		r.Server = &used
 	}

@@ -10,7 +10,7 @@ import (
 // Report is what a run found. Times are in microseconds unless the name says otherwise.
 type Report struct {
 	Scenario   Scenario  `json:"scenario"`
-	Addr       string    `json:"addr"`
+	Addrs      []string  `json:"addrs"`
 	TLS        string    `json:"tls"`
 	Started    time.Time `json:"started"`
 	Sessions   int       `json:"sessions"`
@@ -57,7 +57,7 @@ type Memory struct {
 
 func newReport(c *Config) *Report {
 	r := &Report{
-		Scenario: c.Scenario, Addr: c.Addr, Started: time.Now().UTC(), Sessions: c.Sessions,
+		Scenario: c.Scenario, Addrs: c.Addrs, Started: time.Now().UTC(), Sessions: c.Sessions,
 		TLS: [...]string{"starttls", "direct", "none"}[c.TLS],
 	}
 	switch c.Scenario {
@@ -79,6 +79,9 @@ func (r *Report) Write(w io.Writer) error {
 		fmt.Fprintf(t, name+"\t"+format+"\n", args...)
 	}
 	row("scenario", "%s, %d sessions, TLS: %s", r.Scenario, r.Sessions, r.TLS)
+	if len(r.Addrs) > 1 {
+		row("nodes", "%d", len(r.Addrs))
+	}
 	switch {
 	case r.Rate > 0:
 		row("load", "%.0f messages/s of %d bytes, open loop", r.Rate, r.Size)

@@ -28,16 +28,27 @@ type Hooks struct {
 	// Undelivered sees messages that no resource could take and that may be kept
 	// (RFC 6121 §8.5.2.2.1). hook.ErrHandled: kept, else the sender gets an error.
 	Undelivered hook.Point[Passage]
+	// Bounced tells of a stanza of a client that was returned to it, after the client was told.
+	Bounced hook.Point[BounceEvent]
 	// Reachable tells of a session that takes messages for its account: once right
 	// before it does, so that what waited comes first, and once right after, so that
 	// nothing falls between.
 	Reachable hook.Point[Passage]
 	// Ended tells of a session that is no longer in the table.
 	Ended hook.Point[Passage]
+	// Lost tells of an available session of another node that is over without that its node could tell anybody. Of all
+	// nodes one is told.
+	Lost hook.Point[Passage]
+	// Appeared tells of an available session of another node whose presence the users of this node may have missed: the
+	// two nodes did not see each other when it was sent.
+	Appeared hook.Point[Passage]
 	// Deleted tells of an account that is being deleted, before it is gone.
 	Deleted hook.Point[AccountEvent]
 	// Features adds stream features (RFC 6120 §4.3.2).
 	Features hook.Point[FeatureEvent]
+	// Bind has features begin what a client asks for while it is bound (XEP-0386 §3.2): in order of stages, so that what
+	// is told of the archive (Record) is told once the client gets what comes later (Amend).
+	Bind hook.Point[BindEvent]
 	// LogIn tells of a client that has proven to be the holder of an account, before it
 	// is told so itself.
 	LogIn hook.Point[LogInEvent]
@@ -84,8 +95,17 @@ func (h *Hooks) Quick(from, to jid.JID) Readiness {
 // Passage is a stanza on its way, or an event of a session. Handlers do not keep it.
 type Passage struct {
 	Session *session.Session // the sender's, or the one the event is about; nil when it is not of this server
-	Stanza  *stanza.Stanza   // handlers of stage Amend may replace it; nil for events
+	Stanza  *stanza.Stanza   // handlers of stages Amend and Record may replace it; nil for events
+	Kept    string           // id in the archive of the account whose hooks these are (XEP-0313 §3.5); empty when it is not there
 	Idle    bool             // every QuickFunc has said Idle for this message
+	Here    bool             // of Lost: only the users of this node are to be told
+}
+
+// BounceEvent is a stanza that came back.
+type BounceEvent struct {
+	Session *session.Session // the sender's
+	Stanza  *stanza.Stanza   // as it was sent
+	Reply   *stanza.Stanza   // the error
 }
 
 // AccountEvent is about one account.
@@ -96,6 +116,14 @@ type FeatureEvent struct {
 	Stranger      Stranger
 	Authenticated bool
 	Add           []xml.Element
+	Inline        []string // before authentication: what a client may ask for while it is bound (XEP-0386 §3.1)
+}
+
+// BindEvent is a client that is bound together with its log-in, and has not been told yet (XEP-0386).
+type BindEvent struct {
+	Session *session.Session
+	Request *xml.Element  // <bind/>
+	Add     []xml.Element // to <bound/>
 }
 
 // LogInEvent is a proven identity.

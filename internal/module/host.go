@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/starling-im/starling/internal/account"
+	"github.com/starling-im/starling/internal/cache"
 	"github.com/starling-im/starling/internal/session"
 	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpp/jid"
@@ -29,6 +30,7 @@ type Core struct {
 	Domains  []jid.JID // served here, the first is the default
 	Version  string    // of the server
 	Now      func() time.Time
+	Caches   cache.Hub // of what features keep in memory
 	// Go runs a loop until the server stops; the loop ends with its context.
 	Go func(name string, loop func(context.Context))
 }
@@ -39,10 +41,11 @@ type Router interface {
 	Route(ctx context.Context, st *stanza.Stanza)
 	// Bounce answers a stanza with an error, if it may be answered (RFC 6120 §8.3.1).
 	Bounce(ctx context.Context, st *stanza.Stanza, err error)
-	// Deliver hands a stanza to one session of this server.
+	// Deliver hands a stanza to one session of this server, on whichever node.
 	Deliver(ctx context.Context, to *session.Session, st *stanza.Stanza) bool
 	// Ask sends an iq get or set with an id of its own; its 'from' is the server or an
-	// account here. done is called once, maybe before Ask returns.
+	// account here. done is called once, maybe before Ask returns. Who is asked must be connected to this node: of others
+	// the reply would come to theirs.
 	Ask(ctx context.Context, iq *stanza.Stanza, done ReplyFunc)
 }
 

@@ -72,17 +72,59 @@ func (r *Router) message(ctx context.Context, f *session.Flow, st *stanza.Stanza
 	case stanza.Error:
 		return
 	}
-	delivered := false
+	if !r.toReachable(f, st, sessions) {
+		r.undelivered(ctx, st)
+	}
+}
+
+// toReachable sends a message to the sessions that take messages for their account. It reports whether one has it, or
+// may yet get it: then it is for Returned to go on if none does.
+func (r *Router) toReachable(f *session.Flow, st *stanza.Stanza, sessions []*session.Session) (delivered bool) {
+	// RFC 6121 §8.5.2.1.1: never to a negative priority. Choice: to all others, since
+	// people expect to find a conversation on each of their devices.
+	ways := 0
 	for _, s := range sessions {
-		// RFC 6121 §8.5.2.1.1: never to a negative priority. Choice: to all others, since
-		// people expect to find a conversation on each of their devices.
+		if s.State().Reachable() {
+			ways++
+		}
+	}
+	if ways > 1 {
+		f.Fork = session.NewFork()
+		defer func() { f.Fork = nil }()
+	}
+	for _, s := range sessions {
 		if s.State().Reachable() && f.Send(s, st) {
 			delivered = true
 		}
 	}
-	if !delivered {
-		r.undelivered(ctx, st)
+	if f.Fork != nil && f.Fork.Close(false) {
+		return false
 	}
+	return delivered
+}
+
+// Returned routes a stanza anew that was on its way to a session on another node and did not get there: by RFC 6121 §8.5
+// as if that session were not there, and for this one way only.
+func (r *Router) Returned(ctx context.Context, ret module.Return) {
+	session.Within(ctx, func(ctx context.Context, f *session.Flow) {
+		st := ret.Stanza
+		switch {
+		case st.Kind == stanza.Message && ret.Final:
+			if st.Type != stanza.Groupchat && st.Type != stanza.Error {
+				r.undelivered(ctx, st)
+			}
+		case st.Kind == stanza.Message:
+			var others []*session.Session
+			for _, s := range r.core.Sessions.Account(st.To.Bare()) {
+				if s.UID != ret.UID {
+					others = append(others, s)
+				}
+			}
+			r.message(ctx, f, st, others)
+		case st.IsRequest(): // RFC 6121 §8.5.3.2.3
+			r.Bounce(ctx, st, stanza.Err(stanza.ServiceUnavailable, ""))
+		}
+	})
 }
 
 // undelivered is RFC 6121 §8.5.2.2.1: kept for later, ignored or bounced.
@@ -133,6 +175,7 @@ func (r *Router) iqToResource(ctx context.Context, f *session.Flow, st *stanza.S
 	}
 	ours := st.From.IsZero() || st.From.IsHost() && r.core.Local(st.From) // the server's own
 	if st.IsRequest() && st.From.Bare() != s.Bare && !ours {
+		defer func() { f.Gated = false }() // Gate may leave it to the node of the resource
 		var ok bool
 		if st, ok = r.pass(ctx, &r.core.Hooks.Gate, s, st, false); !ok {
 			return

@@ -52,7 +52,8 @@ func newAsked(r prometheus.Registerer) *asked {
 // reply (module.Router).
 func (r *Router) Ask(ctx context.Context, iq *stanza.Stanza, done module.ReplyFunc) {
 	iq = iq.WithID(stream.NewID())
-	if !r.asked.enter(iq, done) {
+	s := r.core.Sessions.Find(iq.To)
+	if s != nil && s.Remote() || !r.asked.enter(iq, done) {
 		r.asked.unanswered.Inc()
 		done(ctx, nil)
 		return

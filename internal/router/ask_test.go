@@ -33,6 +33,11 @@ func TestReplied(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := &Router{asked: newAsked(prometheus.NewRegistry())}
+			t.Cleanup(func() { // or it is given up after the test
+				for key := range r.asked.open {
+					r.asked.take(key)
+				}
+			})
 			n := 0
 			r.asked.enter(ping("q"), func(_ context.Context, reply *stanza.Stanza) {
 				if n++; reply == nil {

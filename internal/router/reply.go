@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/session"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 	"github.com/starling-im/starling/internal/xmpp/xml"
@@ -38,6 +39,11 @@ func (r *Router) Bounce(ctx context.Context, st *stanza.Stanza, err error) {
 		// Straight back to the client that sent it: the hooks of its account are about
 		// what others send, and the error comes from the address that was written to.
 		f.Send(f.Session, reply)
+		if h := &r.core.Hooks.Bounced; !h.Empty() {
+			if err := h.Each(ctx, &module.BounceEvent{Session: f.Session, Stanza: st, Reply: reply}); err != nil {
+				r.log.Error("return of a stanza not handled", "user", f.Session.JID.String(), "err", err)
+			}
+		}
 		return
 	}
 	r.Route(ctx, reply)

@@ -153,7 +153,7 @@ func TestAttack14_DeepAndWide(t *testing.T) {
 
 // What is delivered parses to what was checked: RFC 6120 §11.4 leaves no room for two opinions.
 func TestAttack15_Differentials(t *testing.T) {
-	_, romeo, juliet := strangers(t)
+	_, romeo, juliet := strangers(t, "archive.enabled=false") // its ids would stand out
 	for name, inner := range map[string]string{
 		"text":                  "<body>a &lt; b &#38; c ]]&gt; d</body>",
 		"CDATA":                 "<body><![CDATA[</body></message><message from='evil@localhost'><body>]]></body>",

@@ -29,8 +29,8 @@ type door struct {
 	refuse  func() // takes no more connections
 }
 
-// Start opens the doors and writes DATA/run.json.
-func (s *Server) Start(context.Context) error {
+// Start joins the cluster, opens the doors and writes DATA/run.json. Those for operators are open while it joins.
+func (s *Server) Start(ctx context.Context) error {
 	if err := s.openCerts(); err != nil {
 		return err
 	}
@@ -44,11 +44,12 @@ func (s *Server) Start(context.Context) error {
 	}
 	info := RunInfo{PID: os.Getpid(), Addresses: map[string]string{}, AdminSocket: socket}
 	for _, open := range []func() error{
+		func() error { return s.each("admin", s.cfg.Listen.Admin, s.serveAdmin) },
+		func() error { return s.openSocket(socket) },
+		func() error { s.join(ctx); return nil },
 		func() error { return s.each("c2s", s.cfg.Listen.C2S, s.serveClients(false)) },
 		func() error { return s.each("tls", s.cfg.Listen.TLS, s.serveClients(true)) },
 		func() error { return s.each("https", s.cfg.Listen.HTTPS, s.serveHTTPS(s.landing())) },
-		func() error { return s.each("admin", s.cfg.Listen.Admin, s.serveAdmin) },
-		func() error { return s.openSocket(socket) },
 	} {
 		if err := open(); err != nil {
 			return err
@@ -61,6 +62,7 @@ func (s *Server) Start(context.Context) error {
 	if err := info.write(s.cfg.Data); err != nil {
 		return fmt.Errorf("write %s: %w", runFile, err)
 	}
+	s.ready.Set("server", nil)
 	s.log.Info("ready", "domains", s.cfg.Domains, "addresses", s.Addresses())
 	return nil
 }
@@ -120,6 +122,7 @@ func (s *Server) newClients() (*c2s.Server, error) {
 		MaxSessions: l.PerAccount, MaxStrangers: l.PreAuthTotal, MaxPerAddress: l.PerAddress,
 		MaxStrangersPerAddress: l.PreAuthPerAddress,
 		RateBytes:              int64(l.RateBytes), RateBurst: int64(l.RateBurst),
+		Management: s.management(), Indication: s.indication(),
 		Assembly: &stream.Budget{Max: int64(l.AssemblyTotal)}, Workers: workers,
 	}, s.log), nil
 }
@@ -158,6 +161,9 @@ func (s *Server) each(name string, addresses []string, serve func(net.Listener) 
 		l, err := net.Listen("tcp", a)
 		if err != nil {
 			return &ListenError{"listen." + name, a, err}
+		}
+		if name != "admin" {
+			l = s.balancers.Listen(l)
 		}
 		s.open(name, l, serve)
 	}
@@ -203,7 +209,7 @@ func (s *Server) openSocket(path string) error {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	s.open("socket", l, func(l net.Listener) error { return s.serveHTTP(l, admin.Handler(s.core, s.log)) })
+	s.open("socket", l, func(l net.Listener) error { return s.serveHTTP(l, admin.Handler(s.core, s.members, s.log)) })
 	return nil
 }
 

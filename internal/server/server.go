@@ -16,14 +16,19 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/starling-im/starling/cluster"
 	"github.com/starling-im/starling/internal/account"
 	"github.com/starling-im/starling/internal/c2s"
 	"github.com/starling-im/starling/internal/certs"
 	"github.com/starling-im/starling/internal/config"
 	"github.com/starling-im/starling/internal/feature"
+	"github.com/starling-im/starling/internal/fleet"
+	"github.com/starling-im/starling/internal/membership"
 	"github.com/starling-im/starling/internal/module"
+	"github.com/starling-im/starling/internal/proxied"
 	"github.com/starling-im/starling/internal/router"
 	"github.com/starling-im/starling/internal/session"
+	"github.com/starling-im/starling/internal/settings"
 	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/telemetry"
 	"github.com/starling-im/starling/internal/xmpp/jid"
@@ -40,8 +45,13 @@ type Server struct {
 	core     *module.Core
 	set      *module.Set
 	router   *router.Router
+	node     *cluster.Node
+	fleet    *fleet.Fleet
+	members  *membership.Membership
 	certs    *certs.Store // nil until Start
 	clients  *c2s.Server  // nil until Start
+
+	balancers *proxied.Balancers
 
 	loops context.Context // ends when the server stops
 	halt  context.CancelFunc
@@ -52,9 +62,12 @@ type Server struct {
 // Sections are the configuration sections of all features.
 func Sections() []config.Section { return module.Sections(feature.All()) }
 
+// Tune changes how the node of a server behaves in its cluster, in ways that are no settings: tests have other intervals.
+type Tune func(*cluster.Config)
+
 // New takes the data folder, opens the database and starts the features, but opens no
 // door. ErrInUse: another server has the folder. Stop releases everything.
-func New(ctx context.Context, cfg *config.Config, log *slog.Logger, version string) (*Server, error) {
+func New(ctx context.Context, cfg *config.Config, log *slog.Logger, version string, tune ...Tune) (*Server, error) {
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
@@ -63,22 +76,27 @@ func New(ctx context.Context, cfg *config.Config, log *slog.Logger, version stri
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: log, lock: lock, registry: telemetry.NewRegistry(version), ready: &telemetry.Readiness{}}
+	s.balancers = proxied.New(cfg.Listen.ProxyProtocolFrom.Prefixes(), log, s.registry)
+	s.ready.Set("server", errors.New("starting"))
 	s.loops, s.halt = context.WithCancel(context.Background())
-	if err := s.assemble(ctx, version); err != nil {
+	if err := s.assemble(ctx, version, tune); err != nil {
 		return nil, errors.Join(err, s.Stop(ctx))
 	}
 	return s, nil
 }
 
 // assemble builds everything that needs no door.
-func (s *Server) assemble(ctx context.Context, version string) error {
+func (s *Server) assemble(ctx context.Context, version string, tune []Tune) error {
 	db, err := store.Open(ctx, s.cfg.DatabaseURL(), store.Options{Log: s.log, Registerer: s.registry})
 	if err != nil {
 		return err
 	}
 	s.db = db
 	s.ready.Check("database", db.Ping)
-	if err := db.Migrate(ctx, account.Migrations()); err != nil {
+	if err := db.Migrate(ctx, account.Migrations(), settings.Migrations(), membership.Migrations()); err != nil {
+		return err
+	}
+	if err := s.newNode(ctx, tune); err != nil {
 		return err
 	}
 	s.core = &module.Core{
@@ -86,6 +104,10 @@ func (s *Server) assemble(ctx context.Context, version string) error {
 		Metrics: s.registry, Version: version, Now: time.Now, Go: s.run,
 		Accounts: account.New(db, account.Options{
 			Iterations: s.cfg.Auth.Iterations, Workers: s.cfg.Auth.Workers, Log: s.log, Registerer: s.registry,
+			Tokens: account.TokenOptions{
+				Lifetime: s.cfg.Auth.Tokens.Lifetime, Rotate: s.cfg.Auth.Tokens.Rotate,
+				Clients: s.cfg.Auth.Tokens.Clients, Key: s.cfg.Auth.Tokens.Key.Reveal(),
+			},
 			Throttle: account.Limits{Failures: s.cfg.Auth.Failures, Window: s.cfg.Auth.FailureWindow},
 		}),
 	}
@@ -97,12 +119,14 @@ func (s *Server) assemble(ctx context.Context, version string) error {
 		s.core.Domains = append(s.core.Domains, j)
 	}
 	s.router = router.New(s.core, s.log)
+	s.fleet = fleet.New(s.core, s.node, s.router, fleet.Options{Log: s.log})
+	s.run("fleet", s.fleet.Run)
 	s.set, err = module.Start(ctx, feature.All(), s.cfg, s.core, s.log)
 	if err != nil {
 		return err
 	}
 	s.router.Handle(s.set)
-	return nil
+	return s.newMembership(version)
 }
 
 // run keeps a loop going until the server stops.
@@ -137,7 +161,11 @@ func (s *Server) FirstAdmin(ctx context.Context) (who jid.JID, password string, 
 		return who, "", err
 	}
 	password = strings.ToLower(base32.StdEncoding.EncodeToString(b))
-	return who, password, s.core.Accounts.Create(ctx, who, password)
+	err = s.core.Accounts.Create(ctx, who, password)
+	if errors.Is(err, account.ErrExists) { // another node with this database was faster
+		return who, "", nil
+	}
+	return who, password, err
 }
 
 // Fingerprint is the SHA-256 fingerprint of the certificate that is shown for a
@@ -150,18 +178,26 @@ func (s *Server) Fingerprint(domain string) (print string, selfSigned bool) {
 // Reload reads certificates again.
 func (s *Server) Reload() error { return s.certs.Reload() }
 
-// Stop ends every stream with system-shutdown, closes the doors and the database, and
-// gives the data folder free. What is not done when the context ends is cut off.
+// Stop sends clients to other nodes, or ends every stream with system-shutdown, leaves the cluster, closes the doors and
+// the database, and gives the data folder free. What is not done when the context ends is cut off.
 func (s *Server) Stop(ctx context.Context) error {
 	var all []error
 	s.ready.Set("server", errors.New("stopping"))
 	for _, d := range s.doors {
 		d.refuse()
 	}
+	if s.members != nil {
+		if err := s.members.Stop(ctx); err != nil {
+			all = append(all, fmt.Errorf("leave the cluster: %w", err))
+		}
+	}
 	if s.clients != nil {
 		if err := s.clients.Shutdown(ctx); err != nil {
 			all = append(all, fmt.Errorf("end the streams: %w", err))
 		}
+	}
+	if s.node != nil {
+		all = append(all, s.node.Close())
 	}
 	s.halt()
 	s.tasks.Wait()

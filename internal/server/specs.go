@@ -42,6 +42,13 @@ func CoreSpecs() []CoreSpec {
 		{"internal/c2s", module.Spec{XEP: 440, Version: "1.0.0"}},
 		{"internal/xmpp/sasl", module.Spec{XEP: 474, Version: "0.5.0"}},
 
+		// Log-in, binding and resumption in one request (XEP-0388, XEP-0386), tokens instead of passwords (XEP-0484), and
+		// keys for stronger hash functions (XEP-0480).
+		{"internal/c2s", module.Spec{XEP: 388, Version: "1.0.4"}},
+		{"internal/c2s", module.Spec{XEP: 386, Version: "1.1.0"}},
+		{"internal/c2s", module.Spec{XEP: 484, Version: "0.2.0", Note: "not in early data of TLS"}},
+		{"internal/c2s", module.Spec{XEP: 480, Version: "0.2.0", Note: "to SHA-256 and SHA-512"}},
+
 		// Without a password: ANONYMOUS (XEP-0175) and certificates of clients (XEP-0178).
 		{"internal/c2s", module.Spec{XEP: 175, Version: "1.2"}},
 		{"internal/c2s", module.Spec{XEP: 178, Version: "1.2", Note: "clients only"}},

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 	"github.com/starling-im/starling/internal/xmpp/stream"
@@ -12,7 +13,14 @@ import (
 // a burst of messages costs each receiver one write.
 type Flow struct {
 	Session *Session // on whose behalf; nil for the server itself
+	N       uint64   // which of the session's stanzas is in hand, the first being 1; 0 outside of any
+	Held    *Held    // that stanza, until all answer for it who must; nil when nobody asks for that
+	Sends   uint8    // how often what is in hand was on its way to other nodes already
+	Fork    *Fork    // of which what is sent now is a part; nil outside of any
+	Gated   bool     // what is sent now is only for sessions that have sent its sender directed presence
+	Past    *Session // takes nothing of this flow: what it was given last is being sent on
 
+	relay Relay // that has to flush
 	dirty []*Session
 	after []func(context.Context)
 }
@@ -20,13 +28,34 @@ type Flow struct {
 // Send appends a stanza to a session. It never blocks: a session that cannot keep
 // up is ended. It reports whether the session took the stanza.
 func (f *Flow) Send(to *Session, st *stanza.Stanza) bool {
-	if to.ended.Load() {
+	if r := to.relay.Load(); r != nil {
+		if taken, direct := (*r).Relay(f, to, st); !direct {
+			f.relay = *r
+			return taken
+		}
+	}
+	return f.Pass(to, st.String())
+}
+
+// Pass appends the text of a whole stanza to a session of this node, and reports as Send does.
+func (f *Flow) Pass(to *Session, st string) bool {
+	if to.ended.Load() || to == f.Past {
 		return false
 	}
-	first, err := to.Out.Append(st.String())
+	var first bool
+	var err error
+	if k, ok := to.Out.(Keeper); ok && f.Fork != nil {
+		first, err = k.Keep(st, f.Fork)
+	} else { // most stanzas go one way only
+		first, err = to.Out.Append(st)
+		if f.Fork != nil && err == nil {
+			f.Fork.More()
+			f.Fork.Close(true)
+		}
+	}
 	if err != nil {
 		to.End(stream.Err(stream.ResourceConstraint, "too much unread data").Because(err))
-		return false
+		return errors.Is(err, ErrOverflow)
 	}
 	if first {
 		f.dirty = append(f.dirty, to)
@@ -50,6 +79,10 @@ func (f *Flow) Settle(ctx context.Context) {
 
 // Flush writes to every session that was appended to.
 func (f *Flow) Flush() {
+	if f.relay != nil {
+		f.relay.Flush(f)
+		f.relay = nil
+	}
 	for i, s := range f.dirty {
 		s.Out.Flush()
 		f.dirty[i] = nil

@@ -35,6 +35,7 @@ const (
 const (
 	beginRead  = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 	beginWrite = "BEGIN ISOLATION LEVEL SERIALIZABLE"
+	beginLocks = "BEGIN ISOLATION LEVEL READ COMMITTED"
 )
 
 func openPostgres(ctx context.Context, url string, o *Options, m *metrics) (*pgDB, error) {
@@ -68,6 +69,10 @@ func (db *pgDB) read(ctx context.Context, fn func(*Tx) error) error {
 
 func (db *pgDB) write(ctx context.Context, limit time.Duration, fn func(*Tx) error) error {
 	return db.transact(ctx, limit, beginWrite, fn)
+}
+
+func (db *pgDB) writeLocking(ctx context.Context, fn func(*Tx) error) error {
+	return db.transact(ctx, 0, beginLocks, fn)
 }
 
 // transact runs a transaction, again when it collided with another, after a pause that grows and differs for each.

@@ -53,6 +53,7 @@ type engine interface {
 	read(ctx context.Context, fn func(*Tx) error) error
 	// limit bounds the time on PostgreSQL; 0 = default.
 	write(ctx context.Context, limit time.Duration, fn func(*Tx) error) error
+	writeLocking(ctx context.Context, fn func(*Tx) error) error
 	close() error
 }
 
@@ -117,6 +118,16 @@ func (db *DB) Read(ctx context.Context, fn func(tx *Tx) error) error {
 func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
 	begun := time.Now()
 	err := db.engine.write(ctx, 0, fn)
+	db.metrics.observe("write", begun, err)
+	return err
+}
+
+// WriteLocking is Write for transactions that change, or insert, each row that they depend on before they read it, always in
+// the same order: batches that several nodes write at once. On PostgreSQL they wait for each other's rows, where Write
+// would collide and run again; what they only read may be newer than what they read before.
+func (db *DB) WriteLocking(ctx context.Context, fn func(tx *Tx) error) error {
+	begun := time.Now()
+	err := db.engine.writeLocking(ctx, fn)
 	db.metrics.observe("write", begun, err)
 	return err
 }

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,7 +53,7 @@ func NewHandler(metrics prometheus.Gatherer, ready *Readiness, log *slog.Logger)
 func serveReady(w http.ResponseWriter, r *http.Request, ready *Readiness) {
 	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
 	defer cancel()
-	failing := ready.Failing(ctx)
+	failing, notes := ready.Failing(ctx), ready.Notes()
 	code := http.StatusOK
 	if len(failing) > 0 {
 		code = http.StatusServiceUnavailable
@@ -61,9 +63,10 @@ func serveReady(w http.ResponseWriter, r *http.Request, ready *Readiness) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(code)
 		_ = json.NewEncoder(w).Encode(struct { // an error means that the client has gone
-			Ready   bool      `json:"ready"`
-			Failing []Failure `json:"failing"`
-		}{len(failing) == 0, failing})
+			Ready   bool              `json:"ready"`
+			Failing []Failure         `json:"failing"`
+			Notes   map[string]string `json:"notes,omitempty"`
+		}{len(failing) == 0, failing, notes})
 		return
 	}
 	var text strings.Builder
@@ -72,6 +75,10 @@ func serveReady(w http.ResponseWriter, r *http.Request, ready *Readiness) {
 	}
 	for _, f := range failing {
 		fmt.Fprintf(&text, "%s: %s\n", f.Name, f.Reason)
+		delete(notes, f.Name) // the reason tells more
+	}
+	for _, name := range slices.Sorted(maps.Keys(notes)) {
+		fmt.Fprintf(&text, "%s: %s\n", name, notes[name])
 	}
 	writeText(w, code, text.String())
 }

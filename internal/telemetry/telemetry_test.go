@@ -169,6 +169,10 @@ func TestReadiness(t *testing.T) {
 		{"one is set", func() { d.ready.Set("start", nil) }, 503, "cluster: wrong secret\n",
 			`{"ready":false,"failing":[{"name":"cluster","reason":"wrong secret"}]}`},
 		{"one is removed", func() { d.ready.Check("cluster", nil) }, 200, "ready\n", `{"ready":true,"failing":[]}`},
+		{"a note", func() { d.ready.Note("cluster", func() string { return "3 members" }) }, 200, "ready\ncluster: 3 members\n",
+			`{"ready":true,"failing":[],"notes":{"cluster":"3 members"}}`},
+		{"a note and a reason", func() { d.ready.Set("cluster", errors.New("draining")) }, 503, "cluster: draining\n",
+			`{"ready":false,"failing":[{"name":"cluster","reason":"draining"}],"notes":{"cluster":"3 members"}}`},
 	}
 	for _, s := range steps {
 		s.change()

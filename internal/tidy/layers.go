@@ -28,6 +28,7 @@ var layers = []row{
 	{"internal/serial", 1, false},
 	{"internal/cache", 1, false},
 	{"internal/client", 1, false},
+	{"internal/proxied", 1, false},
 	{"internal/store", 2, false},
 	{"internal/transport", 2, false},
 	{"internal/certs", 2, false},

@@ -25,6 +25,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/starling-im/starling/internal/proxied"
 )
 
 var (
@@ -73,6 +75,7 @@ const (
 type Conn struct {
 	nc      *net.TCPConn
 	raw     syscall.RawConn
+	client  *proxied.Conn // nc with the address of the client behind a load balancer; nil if there is none
 	shared  *shared
 	signals atomic.Uint32
 
@@ -85,10 +88,10 @@ type Conn struct {
 	readErr  error                 // how the last read ended
 	idle     time.Duration         // 0: never
 	last     time.Duration         // when something last arrived, as by now
+	upgrade  *tls.Config           // a handshake is wanted
 	idleDue  bool                  // the time is over, unless the socket has bytes after all
 	idleSet  bool                  // idle is new: the deadline must be set
 	peerGone bool                  // the peer has sent its last byte
-	upgrade  *tls.Config           // a handshake is wanted
 	rest     bool                  // a new goroutine is to go on
 
 	mu       sync.Mutex    // guards the rest, up to reset
@@ -111,10 +114,16 @@ type Conn struct {
 	failed  bool                  // the last write did
 }
 
-// New makes a connection of an accepted socket, which from now on is its own. Serve must be called to release it.
-func New(nc *net.TCPConn, o *Options) *Conn {
-	c := &Conn{nc: nc, shared: o.settle()}
-	c.raw, c.err = nc.SyscallConn()
+// New makes a connection of an accepted socket, which from now on is its own: a *net.TCPConn or a *proxied.Conn. Serve
+// must be called to release it.
+func New(nc net.Conn, o *Options) *Conn {
+	c := &Conn{shared: o.settle()}
+	if via, ok := nc.(*proxied.Conn); ok {
+		c.nc, c.client = via.TCPConn, via
+	} else {
+		c.nc = nc.(*net.TCPConn)
+	}
+	c.raw, c.err = c.nc.SyscallConn()
 	if c.err != nil { // only if it is closed already
 		c.signals.Store(sigAborted)
 	}
@@ -169,9 +178,13 @@ func (c *Conn) TLSState() (tls.ConnectionState, bool) {
 	return s.conn.ConnectionState(), true
 }
 
-// RemoteAddr is the peer's address; one of IPv4 has its IPv4 form.
+// RemoteAddr is the peer's address, behind a load balancer the client's; one of IPv4 has its IPv4 form.
 func (c *Conn) RemoteAddr() netip.AddrPort {
-	a, ok := c.nc.RemoteAddr().(*net.TCPAddr)
+	addr := c.nc.RemoteAddr()
+	if c.client != nil {
+		addr = c.client.RemoteAddr()
+	}
+	a, ok := addr.(*net.TCPAddr)
 	if !ok {
 		return netip.AddrPort{}
 	}

@@ -26,11 +26,13 @@ type wire interface {
 // peer is one client of a script. It is used by the script alone, so what came waits in the socket until a step asks.
 type peer struct {
 	wire
-	jid    jid.JID         // full; zero when raw
-	ended  <-chan struct{} // closed when the server has handled the end of the session; nil when raw
-	unread []item
-	footed bool // the end of the server's stream was read
-	err    error
+	jid      jid.JID         // full; zero when raw
+	ended    <-chan struct{} // closed when the server has handled the end of the session; nil when raw
+	managed  bool            // has a session that may outlive its connection (XEP-0198)
+	stranger bool            // has no session yet
+	unread   []item
+	footed   bool // the end of the server's stream was read
+	err      error
 }
 
 // read waits for one more item.
@@ -149,7 +151,7 @@ func (r *raw) Next(ctx context.Context) (xml.Element, error) {
 		case ev == xml.Footer:
 			return xml.None, client.ErrFooter
 		case ev != xml.NeedMore:
-			if e.Local == "proceed" || e.Local == "success" {
+			if e.Local == "proceed" || e.Local == "success" && e.Space == "urn:ietf:params:xml:ns:xmpp-sasl" {
 				r.stream.Reset()
 			}
 			return e, nil

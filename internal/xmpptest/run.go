@@ -17,15 +17,22 @@ import (
 // header opens a stream to a.test.
 const header = "<?xml version='1.0'?><stream:stream to='a.test' version='1.0' xmlns='jabber:client' xmlns:stream='" + xml.NSStream + "'>"
 
-// site is where the clients of a script connect: to one server, or each to another node.
-type site interface {
+// Site is where the clients of a script connect: all to one Server, or each to another node of a Cluster.
+type Site interface {
 	// node returns the server for the client that a script makes as its n-th, from 0.
 	node(n int) *Server
+	// settle waits until the nodes have told each other all they have to, and have acted on it.
+	settle(ctx context.Context) error
 }
 
-func (s *Server) node(int) *Server { return s }
+func (s *Server) node(int) *Server             { return s }
+func (s *Server) settle(context.Context) error { return nil }
 
-// Scripts runs each testdata/*.script of the calling package as a parallel subtest, on a server of its own.
+// nodes is how many nodes the clusters have that scripts run on.
+const nodes = 3
+
+// Scripts runs each testdata/*.script of the calling package as a parallel subtest: on a server of its own, then, if it
+// makes more than one client, on a cluster of its own.
 func Scripts(t *testing.T) {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join("testdata", "*.script"))
@@ -43,14 +50,18 @@ func Scripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			play(t, Start(t, Options{Set: sc.set}), sc)
+			o := Options{Set: sc.set}
+			t.Run("node", func(t *testing.T) { play(t, Start(t, o), sc) })
+			if sc.spreads() {
+				t.Run("cluster", func(t *testing.T) { play(t, StartCluster(t, o, nodes), sc) })
+			}
 		})
 	}
 }
 
-// Play runs the text of a script, without settings, on a server that may have played others. Its clients are gone, and
-// the server has noticed, when Play returns.
-func Play(t testing.TB, s *Server, name, text string) {
+// Play runs the text of a script, without settings, on a site that may have played others. Its clients are gone, and
+// all nodes have noticed, when Play returns.
+func Play(t testing.TB, s Site, name, text string) {
 	t.Helper()
 	sc, err := parse(name, text)
 	if err == nil && len(sc.set) > 0 {
@@ -65,21 +76,22 @@ func Play(t testing.TB, s *Server, name, text string) {
 // run is a script that is being played.
 type run struct {
 	t        testing.TB
-	site     site
+	site     Site
 	patience time.Duration // for each step
 	peers    map[string]*peer
-	made     int // peers so far
+	made     int    // peers so far
+	sender   string // who has sent last
 	vars     variables
 }
 
-func play(t testing.TB, at site, sc *script) {
+func play(t testing.TB, at Site, sc *script) {
 	t.Helper()
 	if err := newRun(t, at).play(sc); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func newRun(t testing.TB, at site) *run {
+func newRun(t testing.TB, at Site) *run {
 	return &run{t: t, site: at, patience: patience, peers: map[string]*peer{}, vars: variables{"open": header}}
 }
 
@@ -97,7 +109,11 @@ func (r *run) play(sc *script) error {
 	ctx, cancel := context.WithTimeout(r.t.Context(), r.patience)
 	defer cancel()
 	for who := range r.peers {
-		if err := r.drop(ctx, who); err != nil {
+		end := r.drop
+		if r.peers[who].managed {
+			end = r.close // else its session would wait for it
+		}
+		if err := end(ctx, who); err != nil {
 			return fmt.Errorf("%s: drop %s at the end: %w", sc.name, who, err)
 		}
 	}
@@ -113,11 +129,22 @@ func (r *run) cut() {
 
 func (r *run) step(ctx context.Context, st *step) error {
 	p := r.peers[st.who]
+	// What a client has caused is seen by all who come after it, as on one node, where a request was answered after its
+	// effect. A client that goes on, or answers, is not held up: the order of what it sees must be right by itself.
+	switch st.verb {
+	case send, logIn, bindOnly, authOnly, connect:
+		if r.sender != st.who {
+			if err := r.site.settle(ctx); err != nil {
+				return err
+			}
+		}
+		r.sender = st.who
+	}
 	switch st.verb {
 	case makeAccount:
 		r.site.node(0).Account(r.t, jid.MustParse(st.arg))
 		return nil
-	case logIn, bindOnly, connect:
+	case logIn, bindOnly, authOnly, connect:
 		return r.join(ctx, st)
 	}
 	if p == nil {
@@ -135,6 +162,9 @@ func (r *run) step(ctx context.Context, st *step) error {
 		return r.close(ctx, st.who)
 	case drop:
 		return r.drop(ctx, st.who)
+	case cut:
+		delete(r.peers, st.who)
+		p.Drop()
 	case send:
 		text, err := unescape(r.vars.fill(st.arg))
 		if err != nil {
@@ -143,6 +173,8 @@ func (r *run) step(ctx context.Context, st *step) error {
 		if missing := variable.FindString(text); missing != "" {
 			return fmt.Errorf("%s has no value", missing)
 		}
+		p.managed = p.managed || strings.Contains(text, "<enable ") || strings.Contains(text, "<resume ")
+		p.stranger = p.stranger && !strings.Contains(text, "<resume ")
 		return p.Raw(ctx, []byte(text))
 	case expect:
 		return r.expect(ctx, p, st)
@@ -173,6 +205,16 @@ func (r *run) join(ctx context.Context, st *step) error {
 			return err
 		}
 		r.peers[st.who] = &peer{wire: c}
+		return nil
+	}
+	if st.verb == authOnly {
+		full := jid.MustParse(st.arg)
+		c, err := node.login(ctx, r.t, full)
+		if err != nil {
+			return err
+		}
+		r.peers[st.who] = &peer{wire: c, jid: full, stranger: true}
+		r.vars[st.who] = st.arg
 		return nil
 	}
 	c := node.Dial(r.t, jid.MustParse(st.arg))
@@ -245,14 +287,17 @@ func (r *run) expect(ctx context.Context, p *peer, st *step) error {
 	return r.await(ctx, p, st.arg, st.how == exactly)
 }
 
-// settle waits until the server has handled all that clients have sent, and p has got what they made it get.
+// settle waits until the servers have handled all that clients have sent, and p has got what they made it get.
 func (r *run) settle(ctx context.Context, p *peer) error {
 	for _, other := range r.peers {
-		if other != p && !other.jid.IsZero() && !other.footed {
+		if other != p && !other.jid.IsZero() && !other.footed && !other.stranger {
 			if err := r.ping(ctx, other); err != nil {
 				return fmt.Errorf("ping of %s: %w", other.jid, err)
 			}
 		}
+	}
+	if err := r.site.settle(ctx); err != nil {
+		return err
 	}
 	return r.ping(ctx, p)
 }
@@ -299,16 +344,23 @@ func (r *run) close(ctx context.Context, who string) error {
 	if _, err := p.await(ctx, func(it item) bool { return it.footer }); err != nil {
 		return err
 	}
-	p.Drop()
-	return p.wait(ctx)
+	return r.gone(ctx, p)
 }
 
 // drop cuts a client's connection and waits until the server has handled that.
 func (r *run) drop(ctx context.Context, who string) error {
 	p := r.peers[who]
 	delete(r.peers, who)
+	return r.gone(ctx, p)
+}
+
+// gone cuts a connection, and waits until the end of its session has been handled, and all nodes know it.
+func (r *run) gone(ctx context.Context, p *peer) error {
 	p.Drop()
-	return p.wait(ctx)
+	if err := p.wait(ctx); err != nil {
+		return err
+	}
+	return r.site.settle(ctx)
 }
 
 // wait waits until the server has handled the end of a client's session.

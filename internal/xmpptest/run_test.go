@@ -30,21 +30,47 @@ func TestFailures(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			sc, err := parse("s", fmt.Sprintf("client! romeo romeo%d@a.test/x\nskip romeo\n%s", n, c.steps))
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := newRun(t, s)
-			r.patience = 2 * time.Second
-			err = r.play(sc)
-			if err == nil {
-				t.Fatal("it passes")
-			}
-			for _, w := range c.want {
-				if !strings.Contains(err.Error(), w) {
-					t.Errorf("%q is missing in:\n%v", w, err)
-				}
-			}
+			fails(t, s, fmt.Sprintf("romeo%d", n), c.steps, c.want...)
 		})
+	}
+}
+
+// TestFailuresFarAway: so it is when what is wrong was done on another node, or has to come from there.
+func TestFailuresFarAway(t *testing.T) {
+	t.Parallel()
+	at := StartCluster(t, Options{}, 3)
+	const three = "client! juliet juliet@a.test/x\nclient! nurse nurse@b.test/x\n"
+	for _, c := range []struct {
+		name, steps string
+		want        []string
+	}{
+		{"it comes late", "juliet > <message to='$romeo' id='1'/>\nromeo < nothing", []string{"s:6", "id='1'"}},
+		{"it must not come and comes late", "juliet > <message to='$romeo' id='1'/>\nromeo < no <message/>", []string{"s:6", "came: <message"}},
+		{"it is answered late", "juliet > <message to='romeo@a.test/none' id='1'/>\njuliet < nothing", []string{"s:6", "type='error'"}},
+		{"by way of a third", "juliet > <message to='nurse@b.test/none' id='1'/>\nskip juliet\njuliet > <message to='$nurse' id='2'/>\nnurse < nothing", []string{"s:8", "id='2'"}},
+		{"the end comes late", "juliet > <presence to='$romeo' id='1'/>\nskip romeo\ndrop juliet\nromeo < nothing", []string{"s:8", "type='unavailable'"}},
+		{"nothing comes", "juliet > <message to='$nurse' id='1'/>\nromeo < <message id='1'/>", []string{"s:6", "waited in vain"}},
+	} {
+		t.Run(c.name, func(t *testing.T) { fails(t, at, "romeo", three+c.steps, c.want...) })
+	}
+}
+
+// fails plays steps that fail, after romeo has come, with the JID name@a.test.
+func fails(t *testing.T, at Site, name, steps string, want ...string) {
+	t.Helper()
+	sc, err := parse("s", "client! romeo "+name+"@a.test/x\nskip romeo\n"+steps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRun(t, at)
+	r.patience = 2 * time.Second
+	err = r.play(sc)
+	if err == nil {
+		t.Fatal("it passes")
+	}
+	for _, w := range want {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("%q is missing in:\n%v", w, err)
+		}
 	}
 }

@@ -17,11 +17,13 @@ const (
 	makeAccount verb = "account"
 	logIn       verb = "client"
 	bindOnly    verb = "client!"
+	authOnly    verb = "login"
 	connect     verb = "raw"
 	befriend    verb = "friends"
 	skip        verb = "skip"
 	closeStream verb = "close"
 	drop        verb = "drop"
+	cut         verb = "cut"
 	send        verb = ">"
 	expect      verb = "<"
 	startTLS    verb = "starttls"
@@ -50,9 +52,22 @@ const (
 
 // script is what a file says.
 type script struct {
-	name  string
-	set   []string
-	steps []step
+	name   string
+	set    []string
+	single string // why it is for one node only; empty if it is not
+	steps  []step
+}
+
+// spreads tells whether the script is worth playing on a cluster: whether it makes clients that can be on different nodes.
+func (s *script) spreads() bool {
+	clients := 0
+	for _, st := range s.steps {
+		switch st.verb {
+		case logIn, bindOnly, authOnly, connect:
+			clients++
+		}
+	}
+	return s.single == "" && clients > 1
 }
 
 // statement is a line with its continuations.
@@ -109,7 +124,7 @@ func statements(src string) ([]statement, error) {
 var name = regexp.MustCompile(`^[a-z][a-z0-9]*$`)
 
 func (p *parser) statement(s statement) error {
-	word, rest := cut(s.text)
+	word, rest := split(s.text)
 	st := step{line: s.line, verb: verb(word)}
 	switch st.verb {
 	case "set":
@@ -118,22 +133,28 @@ func (p *parser) statement(s statement) error {
 		}
 		p.set = append(p.set, rest)
 		return nil
+	case "single":
+		if len(p.steps) > 0 || p.single != "" || rest == "" {
+			return fmt.Errorf("single comes once, before all else, and says why")
+		}
+		p.single = rest
+		return nil
 	case makeAccount:
 		st.arg = rest
 		if j, err := jid.Parse(rest); err != nil || !j.IsBare() || j.Local() == "" {
 			return fmt.Errorf("%q is not the address of an account", rest)
 		}
-	case logIn, bindOnly, connect:
-		st.who, st.arg = cut(rest)
+	case logIn, bindOnly, authOnly, connect:
+		st.who, st.arg = split(rest)
 		if err := p.introduce(&st); err != nil {
 			return err
 		}
 	case befriend:
-		st.who, st.arg = cut(rest)
+		st.who, st.arg = split(rest)
 		if p.names[st.who] != logIn || p.names[st.arg] != logIn || st.who == st.arg {
 			return fmt.Errorf("friends are two that logged in by client")
 		}
-	case skip, closeStream, drop:
+	case skip, closeStream, drop, cut:
 		st.who = rest
 		if err := p.known(&st); err != nil {
 			return err
@@ -151,8 +172,8 @@ func (p *parser) statement(s statement) error {
 	return nil
 }
 
-// cut splits the first word off.
-func cut(s string) (word, rest string) {
+// split takes the first word off.
+func split(s string) (word, rest string) {
 	i := strings.IndexAny(s, " \t")
 	if i < 0 {
 		return s, ""
@@ -168,7 +189,7 @@ func (p *parser) introduce(st *step) error {
 	case st.verb == connect && st.arg != "" && st.arg != "tls":
 		return fmt.Errorf("raw takes a name and nothing, or tls")
 	case st.verb != connect:
-		if j, err := jid.Parse(st.arg); err != nil || st.verb == logIn && !j.IsFull() {
+		if j, err := jid.Parse(st.arg); err != nil || (st.verb == logIn || st.verb == authOnly) && !j.IsFull() {
 			return fmt.Errorf("%q is not an address to log in to", st.arg)
 		}
 	}
@@ -178,8 +199,8 @@ func (p *parser) introduce(st *step) error {
 
 // reserved are the words that cannot be names of clients.
 func reserved() []string {
-	return []string{"set", string(makeAccount), string(logIn), string(connect), string(befriend), string(skip),
-		string(closeStream), string(drop), "open", "any", "none"}
+	return []string{"set", "single", string(makeAccount), string(logIn), string(authOnly), string(connect), string(befriend),
+		string(skip), string(closeStream), string(drop), string(cut), "open", "any", "none"}
 }
 
 func (p *parser) known(st *step) error {
@@ -194,7 +215,7 @@ func (p *parser) known(st *step) error {
 
 // talk reads what stands after a client's name.
 func (p *parser) talk(st *step, rest string) error {
-	op, rest := cut(rest)
+	op, rest := split(rest)
 	st.verb, st.arg = verb(op), rest
 	raw := p.names[st.who] == connect
 	switch st.verb {
@@ -219,7 +240,7 @@ func (p *parser) talk(st *step, rest string) error {
 }
 
 func (p *parser) expectation(st *step, raw bool) error {
-	if word, rest := cut(st.arg); slices.Contains([]how{first, exactly, never, nothing}, how(word)) {
+	if word, rest := split(st.arg); slices.Contains([]how{first, exactly, never, nothing}, how(word)) {
 		st.how, st.arg = how(word), rest
 	}
 	if raw && (st.how == never || st.how == nothing) {
@@ -240,6 +261,9 @@ func (s *script) String() string {
 	var b strings.Builder
 	for _, kv := range s.set {
 		fmt.Fprintf(&b, "set %s\n", kv)
+	}
+	if s.single != "" {
+		fmt.Fprintf(&b, "single %s\n", s.single)
 	}
 	for _, st := range s.steps {
 		b.WriteString(st.String() + "\n")

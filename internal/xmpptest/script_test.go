@@ -12,6 +12,7 @@ func TestParse(t *testing.T) {
 	}{
 		{"everything", `# a comment
 set registration.open=true
+single  it is about nurses
 
 account  nurse@a.test
 client romeo	romeo@a.test/orchard
@@ -36,6 +37,7 @@ skip juliet
 close romeo
 drop paris
 `, `set registration.open=true
+single it is about nurses
 account nurse@a.test
 client romeo romeo@a.test/orchard
 client paris paris@a.test/hall
@@ -60,6 +62,9 @@ drop paris
 		{"unknown word", "raw x\n\nsing x", "", `s:3: "sing" is neither a word of scripts nor a client`},
 		{"unknown client", "romeo > <a/>", "", `s:1: "romeo" is neither`},
 		{"late setting", "raw x\nset a=b", "", "s:2: settings come before all else"},
+		{"late single", "raw x\nsingle why", "", "s:2: single comes once, before all else, and says why"},
+		{"single twice", "single why\nsingle why", "", "s:2: single comes once"},
+		{"single without reason", "single", "", "s:1: single comes once, before all else, and says why"},
 		{"stray continuation", " x", "", "s:1: nothing goes on here"},
 		{"reserved name", "raw close", "", `"close" cannot be the name`},
 		{"no resource", "client romeo romeo@a.test", "", "not an address to log in to"},
@@ -110,8 +115,30 @@ func TestLines(t *testing.T) {
 	}
 }
 
+func TestSpreads(t *testing.T) {
+	for _, c := range []struct {
+		name, src string
+		want      bool
+	}{
+		{"two clients", "client! x x@a.test\nraw y", true},
+		{"the same twice", "client! x x@a.test\ndrop x\nclient! x x@a.test", true},
+		{"one client", "account y@a.test\nclient! x x@a.test", false},
+		{"two that say no", "single they do not meet\nraw x\nraw y", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			sc, err := parse("s", c.src)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := sc.spreads(); got != c.want {
+				t.Errorf("spreads: %v", got)
+			}
+		})
+	}
+}
+
 func FuzzParse(f *testing.F) {
-	f.Add("set a=b\naccount a@b\nclient a a@b/c\nclient b b@b/c\nclient! c b\nraw d tls\nfriends a b\na > x\\x00\n  <b/>\na < first <b/>\na < nothing\nd starttls\nd closed\nskip a\nclose a\ndrop b")
+	f.Add("set a=b\nsingle why\naccount a@b\nclient a a@b/c\nclient b b@b/c\nclient! c b\nraw d tls\nfriends a b\na > x\\x00\n  <b/>\na < first <b/>\na < nothing\nd starttls\nd closed\nskip a\nclose a\ndrop b")
 	f.Add("raw x\nx < <stream:stream id='$id'>\nx < </stream:stream>\nx < exactly <a xmlns='b'>$c</a>")
 	f.Fuzz(func(t *testing.T, src string) {
 		sc, err := parse("s", src)

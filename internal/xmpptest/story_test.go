@@ -20,13 +20,13 @@ romeo < nothing
 romeo > <message to='$juliet' id='1'><body>$show</body></message>
 romeo > <message to='$juliet' id='2'/>
 juliet < <message id='2'/>
-juliet < exactly <message id='1' from='$romeo'><body>away</body></message>
+juliet < <message id='1' from='$romeo'><body>away</body></message>
 juliet < no <message/>
 romeo > <message to='$second'/>
 skip second
 second < nothing
 close romeo
-juliet < <presence type='unavailable' from='$romeo'/>
+juliet < exactly <presence type='unavailable' from='$romeo'/>
 drop juliet
 client juliet juliet@a.test/balcony
 raw x
@@ -51,6 +51,19 @@ func TestStory(t *testing.T) {
 	s := xmpptest.Start(t, xmpptest.Options{})
 	xmpptest.Play(t, s, "story", story)
 	xmpptest.Play(t, s, "the same on the same server", story[strings.Index(story, "raw x"):])
+}
+
+// TestCluster: the same script can be played again, since nobody of the first time is left on any node.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	for _, d := range []store.Dialect{store.SQLite, store.Postgres} {
+		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel()
+			c := xmpptest.StartCluster(t, xmpptest.Options{Set: []string{xmpptest.On(t, d)}}, 3)
+			xmpptest.Play(t, c, "story", story)
+			xmpptest.Play(t, c, "the same on the same cluster", story[strings.Index(story, "raw x"):])
+		})
+	}
 }
 
 func TestPostgres(t *testing.T) {

@@ -1,4 +1,4 @@
-// Package xmpptest runs servers for tests, and scripts of stanzas against them.
+// Package xmpptest runs servers and clusters for tests, and scripts of stanzas against them.
 //
 // A script is a file testdata/NAME.script beside the feature it is about. It says in order what clients send and what
 // they must get:
@@ -16,9 +16,11 @@
 // space, or by nothing if a tag begins there. Empty lines and those that start with # say nothing.
 //
 //	set KEY=VALUE        a setting of the server; before all else
+//	single WHY           does not run on a cluster, for this reason; before all else
 //	account JID          makes an account, with the password "secret"
 //	client NAME JID      logs in, fetches the roster, sends presence and has seen it back; the account is made if it is new
 //	client! NAME JID     only binds; a JID without localpart logs in as a guest
+//	login NAME JID       authenticates as the owner of a full JID, and binds nothing, so that it can resume a stream
 //	raw NAME             connects, and sends nothing; "raw NAME tls" speaks TLS at once
 //	friends NAME NAME    makes two clients see each other's presence, and forgets what they got meanwhile
 //	NAME > TEXT          sends; \n, \r, \t, \\ and \xFF stand for bytes
@@ -32,9 +34,20 @@
 //	skip NAME            forgets what is unread
 //	close NAME           ends the stream in order
 //	drop NAME            cuts the connection
+//	cut NAME             cuts the connection of a client that is going to come back
 //
 // "no", "nothing", "skip" and "friends" first wait until the server has handled what every client has sent before, by
 // pings, and close and drop until it has handled the end of the session: no script waits for time to pass.
+//
+// # Clusters
+//
+// Scripts runs each script on one node, and each that makes more than one client on a cluster of three, too: the first
+// client that it makes connects to the first node, the next to the second, and so on. What a script says holds on both:
+//
+// Before a client sends, and before one connects, if it is not the one who did so last, the nodes have told each other
+// all they had to, and acted on it: so what one has done is seen by all, as on one node. A client that goes on by itself
+// does not wait. The same holds after the pings above, and when close and drop return. Whether all is told is not guessed:
+// it is seen from the tables, links, topics and sessions of all nodes, twice without a change in between.
 //
 // # Matching
 //
@@ -55,6 +68,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/starling-im/starling/cluster"
 	"github.com/starling-im/starling/internal/client"
 	"github.com/starling-im/starling/internal/config"
 	"github.com/starling-im/starling/internal/hook"
@@ -92,18 +106,27 @@ type Server struct {
 // any speed.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
+	s, err := start(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// start is Start on any goroutine.
+func start(t testing.TB, o Options) (*Server, error) {
 	set := []string{
 		"data=" + t.TempDir(), "domains=a.test,b.test", "auth.iterations=4096", "limits.rate_bytes=0",
 		"listen.c2s=127.0.0.1:0", "listen.tls=127.0.0.1:0", "listen.https=", "listen.admin=",
 	}
 	cfg, err := config.Load(config.Sources{Set: append(set, o.Set...)}, server.Sections()...)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	node, err := server.New(t.Context(), cfg, log, "test")
+	node, err := server.New(t.Context(), cfg, log, "test", intervals)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	s := &Server{Server: node, ended: map[*session.Session]chan struct{}{}}
 	t.Cleanup(func() { s.Halt(t) })
@@ -112,10 +135,13 @@ func Start(t testing.TB, o Options) *Server {
 		s.sessionEnded(e.Session)
 		return nil
 	})
-	if err := node.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return s, node.Start(t.Context())
+}
+
+// intervals makes nodes ready sooner than others are, and lets none be taken for dead because tests keep the machine busy.
+func intervals(c *cluster.Config) {
+	c.Beacon, c.Settle = 50*time.Millisecond, time.Millisecond
+	c.Suspect, c.DeadAfter, c.HintGrace, c.Stuck = patience, 2*patience, patience, 2*patience
 }
 
 // Halt stops the server before the end of the test. It may be called again.
@@ -139,11 +165,17 @@ func (s *Server) sessionEnded(ss *session.Session) {
 	}
 }
 
-// Ended returns a channel that is closed when the end of the session that a full JID has now has been handled.
+// Ended returns a channel that is closed when the end of the session that a full JID has now on this server has been
+// handled.
 func (s *Server) Ended(full jid.JID) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ss := s.Core().Sessions.Find(full)
+	var ss *session.Session
+	for _, here := range s.Core().Sessions.Here(full.Bare()) {
+		if here.JID == full {
+			ss = here
+		}
+	}
 	if done, ok := s.ended[ss]; ok {
 		return done
 	}
@@ -192,6 +224,17 @@ func (s *Server) Dial(t testing.TB, full jid.JID) *client.Conn {
 	}
 	t.Cleanup(c.Drop)
 	return c
+}
+
+// login authenticates, and leaves it to the caller to bind a resource or resume a stream.
+func (s *Server) login(ctx context.Context, t testing.TB, full jid.JID) (*client.Conn, error) {
+	s.Account(t, full.Bare())
+	c, err := client.LogIn(ctx, s.Config(full))
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(c.Drop)
+	return c, nil
 }
 
 // On is the setting that puts a server on a database of its own, of the dialect.

@@ -150,7 +150,17 @@ class Profanity(Client):
         self.mechanism = re.findall(r'SENT: <auth [^>]*mechanism="([^"]+)"', log)[-1]
 
     async def logout(self):
+        await self._acknowledged()
         await self._quit()
+
+    async def _acknowledged(self):
+        """Waits until the server has asked how much has come (XEP-0198 §4): the client does not tell when it leaves, and
+        would get the same messages again."""
+        end = time.monotonic() + DEADLINE
+        while (log := self._log_text()).rfind("RECV: <message ") > log.rfind("SENT: <a "):
+            if time.monotonic() > end:
+                raise Missed(f"profanity {self.name} was not asked for an acknowledgement within {DEADLINE:.0f} s")
+            await asyncio.sleep(POLL)
 
     async def _quit(self):
         await self._type("/quit")

@@ -10,15 +10,21 @@ import sys
 import tempfile
 import time
 
+from cluster import Cluster
+from comeback import Comeback
 from features import tour
 from profanity import Profanity
 from server import Running, Starling
 from slix import Slix
 from slix_features import SlixFeatures
+from slix_streams import SlixStreams
 from smack.suite import Smack
 from story import pair
+from streams import keep_messages
 from xmppjs import XmppJS
+from wire import Wire
 from xmppjs_features import XmppJSFeatures
+from xmppjs_streams import XmppJSStreams
 
 HERE = pathlib.Path(__file__).parent
 FAILURES = HERE / ".cache" / "failures"
@@ -30,13 +36,13 @@ class Story:
     limit = 240.0  # seconds
     settings = ()  # of the server
 
-    def __init__(self, tls, *kinds):
-        self.tls, self.kinds = tls, kinds
+    def __init__(self, tls, *kinds, cluster=False):
+        self.tls, self.kinds, self.cluster = tls, kinds, cluster
 
     async def play(self, server, cast, options):
         suffix = os.urandom(3).hex()  # a server that stays keeps its accounts
-        cast.extend(kind(server, self.tls, f"{who}{suffix}", f"{who} sesame")
-                    for who, kind in zip(("romeo", "juliet"), self.kinds))
+        cast.extend(kind(server.node(n), self.tls, f"{who}{suffix}", f"{who} sesame")
+                    for n, (who, kind) in enumerate(zip(("romeo", "juliet"), self.kinds)))
         await pair(*cast)
 
 
@@ -46,31 +52,61 @@ class Tour:
     limit = 240.0
     settings = ("search.enabled=true",)
 
-    def __init__(self, tls, kind):
-        self.tls, self.kind = tls, kind
+    def __init__(self, tls, kind, cluster=False):
+        self.tls, self.kind, self.cluster = tls, kind, cluster
 
     async def play(self, server, cast, options):
         suffix = os.urandom(3).hex()
-        cast.extend(self.kind(server, self.tls, f"{who}{suffix}", f"{who} sesame") for who in ("romeo", "juliet"))
+        cast.extend(self.kind(server.node(n), self.tls, f"{who}{suffix}", f"{who} sesame")
+                    for n, who in enumerate(("romeo", "juliet")))
         account, admin = await server.admin(), None
         if account:
-            admin = self.kind(server, self.tls, *account)
+            admin = self.kind(server.node(2), self.tls, *account)
             cast.append(admin)
         await tour(*cast[:2], admin)
+
+
+class Streams(Tour):
+    """Two clients of one kind, and a second one of one account, that try what keeps messages from being lost. One loses
+    its connection."""
+
+    settings = ()
+
+    async def play(self, server, cast, options):
+        suffix = os.urandom(3).hex()
+        async with Wire(server.node(1).address(self.tls)) as wire:
+            through = Running({self.tls: wire.address}, server.folder, server.domain)
+            places = (("romeo", server.node(0)), ("juliet", through), ("juliet", server.node(2)))
+            cast.extend(self.kind(place, self.tls, f"{who}{suffix}", f"{who} sesame") for who, place in places)
+            await keep_messages(*cast, wire)
 
 
 PAIRS = [(Slix, Slix), (XmppJS, XmppJS), (Slix, XmppJS), (Slix, Profanity), (XmppJS, Profanity)]
 SCENARIOS = {f"{tls} {a.kind}-{b.kind}": Story(tls, a, b) for tls in ("starttls", "direct") for a, b in PAIRS}
 for kind in (SlixFeatures, XmppJSFeatures):
     SCENARIOS[f"starttls {kind.kind}-features"] = Tour("starttls", kind)
+for kind in (SlixStreams, XmppJSStreams):
+    SCENARIOS[f"starttls {kind.kind}-streams"] = Streams("starttls", kind)
+for tls in ("starttls", "direct"):
+    SCENARIOS[f"{tls} xmpp.js-comeback"] = Comeback(tls)
 SCENARIOS["starttls smack"] = Smack()
+for a, b in ((Slix, Slix), (XmppJS, XmppJS), (Slix, XmppJS)):
+    SCENARIOS[f"cluster {a.kind}-{b.kind}"] = Story("starttls", a, b, cluster=True)
+for kind in (SlixFeatures, XmppJSFeatures):
+    SCENARIOS[f"cluster {kind.kind}-features"] = Tour("starttls", kind, cluster=True)
+for kind in (SlixStreams, XmppJSStreams):
+    SCENARIOS[f"cluster {kind.kind}-streams"] = Streams("starttls", kind, cluster=True)
+SCENARIOS["cluster smack"] = Smack(cluster=True)
 
 
 async def play(name, options):
     """Plays one scenario and returns None, or what went wrong."""
     scenario = SCENARIOS[name]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="starling-interop-"))
-    server = Running(options.against, folder) if options.against else Starling(options.binary, folder, scenario.settings)
+    if options.against:
+        server = Running(options.against, folder)
+    else:
+        server = (Cluster if scenario.cluster else Starling)(options.binary, folder, scenario.settings)
     cast, problems = [], []
 
     async def act():
@@ -132,6 +168,8 @@ async def main():
     options = parse()
     chosen = [name for name in SCENARIOS
               if not options.names or any(part in name for part in options.names)]
+    if options.against:  # that is one node
+        chosen = [name for name in chosen if not SCENARIOS[name].cluster]
     if options.list:
         print("\n".join(chosen))
         return 0

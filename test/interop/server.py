@@ -15,6 +15,15 @@ class ServerFailed(Exception):
     """The server did not start, did not stop, or complained in its log."""
 
 
+async def command(*args):
+    process = await asyncio.create_subprocess_exec(
+        *args, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    out, err = await asyncio.wait_for(process.communicate(), START)
+    if process.returncode != 0:
+        raise ServerFailed(f"{' '.join(map(str, args[1:3]))} ended with {process.returncode}: {(out + err).decode()}")
+    return out.decode()
+
+
 class Running:
     """A server that somebody else runs: {"starttls": (host, port), "direct": …}."""
 
@@ -24,6 +33,13 @@ class Running:
 
     def address(self, tls):
         return self.addresses[tls]
+
+    def node(self, n):
+        """What the client number n connects to."""
+        return self
+
+    def addresses_of_nodes(self, tls):
+        return [self.address(tls)]
 
     async def start(self):
         """Keeps the server's self-signed certificate as the one authority that
@@ -46,22 +62,22 @@ class Running:
 
 
 class Starling(Running):
-    """bin/starling serve on loopback, with data and log in folder."""
+    """bin/starling serve on loopback, with data and log in folder, both named after the node."""
 
     process = None
 
-    def __init__(self, binary, folder, settings=()):
+    def __init__(self, binary, folder, settings=(), name="server", flags=()):
         super().__init__({}, folder)
-        self.binary = binary
+        self.binary, self.name, self.flags = binary, name, flags
         self.settings = [arg for setting in ("listen.admin=127.0.0.1:0", *settings) for arg in ("--set", setting)]
-        self.data, self.log = self.folder / "data", self.folder / "server.log"
+        self.data, self.log = self.folder / name, self.folder / f"{name}.log"
 
     async def start(self):
         with self.log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
                 self.binary, "serve", "--data", self.data, "--domain", self.domain,
                 "--listen-c2s", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--listen-https", "",
-                "--open-registration", *self.settings,
+                "--open-registration", *self.flags, *self.settings,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             run = await asyncio.wait_for(self._ready(), START)
@@ -86,13 +102,12 @@ class Starling(Running):
 
     async def admin(self):
         name, password = "admin", "a sesame for administrators"
-        command = await asyncio.create_subprocess_exec(
-            self.binary, "user", "passwd", f"{name}@{self.domain}", "--data", self.data, "--password", password,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
-        said, _ = await asyncio.wait_for(command.communicate(), START)
-        if command.returncode != 0:
-            raise ServerFailed(f"user passwd ended with {command.returncode}: {said.decode()}")
+        await self.command("user", "passwd", f"{name}@{self.domain}", "--password", password)
         return name, password
+
+    async def command(self, *args):
+        """Runs one of the server's commands on this node, and returns what it prints."""
+        return await command(self.binary, *args, "--data", self.data)
 
     async def stop(self):
         if self.process is None:

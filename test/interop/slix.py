@@ -15,6 +15,7 @@ logging.getLogger("slixmpp").setLevel(logging.CRITICAL)  # the trace has what ma
 
 class Slix(Client):
     kind = "slixmpp"
+    resource = "slix"
     # Python's ssl has no tls-exporter, so no -PLUS under TLS 1.3.
     strong = ("SCRAM-SHA-512-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512", "SCRAM-SHA-256")
 
@@ -42,7 +43,7 @@ class Slix(Client):
         # A wrong password is tried with one mechanism only: the library would
         # go through all of them, and the server counts every failure.
         self.xmpp = xmpp = slixmpp.ClientXMPP(
-            f"{self.jid}/slix", password,
+            f"{self.jid}/{self.resource}", password,
             sasl_mech=None if password == self.password else "SCRAM-SHA-256")
         self.used.append(xmpp)
         outcome = asyncio.get_running_loop().create_future()

@@ -93,6 +93,14 @@ class XmppJS(Client):
                          f"last traffic: {self.tail()}")
         return told.get("value")
 
+    async def cut(self):
+        """Loses the connection."""
+        await self._call("cut")
+
+    async def back(self):
+        """Connects again, and returns whether the session goes on, the mechanism, and the full JID."""
+        return await self._call("back")
+
     async def ping(self):
         await self._call("ping", to=self.server.domain)
 

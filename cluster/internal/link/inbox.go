@@ -2,6 +2,7 @@ package link
 
 import (
 	"sync"
+	"time"
 
 	"github.com/starling-im/starling/cluster/internal/frame"
 )
@@ -14,9 +15,13 @@ type inbox struct {
 	ahead   map[uint64]arrival
 	bytes   int // in queue and ahead
 	applied uint64
-	unacked int  // bytes applied since the last acknowledgement
-	owed    bool // an acknowledgement must leave at once
+	unacked int       // bytes applied since the last acknowledgement
+	owed    bool      // an acknowledgement must leave at once
+	due     time.Time // if not zero: one must leave then
+	acked   time.Time // when the last one left
 	stats   Stats
+
+	ackEvery int // bytes
 
 	whole []byte // pieces of a long record; used by the applying goroutine only
 }
@@ -99,8 +104,11 @@ func (l *Link) apply() {
 		if !l.applyFrame(a) {
 			return
 		}
-		if l.in.finish(a) {
+		switch now, later := l.in.finish(a, time.Now()); {
+		case now:
 			l.sendAck()
+		case later: // the pump has to look at the clock
+			l.Wake()
 		}
 	}
 }
@@ -118,17 +126,32 @@ func (in *inbox) pop() (arrival, bool) {
 	return a, true
 }
 
-// finish counts a frame as applied. It reports whether to acknowledge now.
-func (in *inbox) finish(a arrival) bool {
+// finish counts a frame as applied. It reports whether to acknowledge now, or whether that has just become due later.
+func (in *inbox) finish(a arrival, at time.Time) (now, later bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.applied = a.seq
 	in.bytes -= a.size
 	in.unacked += a.size
-	if len(in.queue) == 0 || in.unacked >= ackEvery {
+	idle := len(in.queue) == 0
+	switch {
+	case in.unacked >= in.ackEvery, idle && at.Sub(in.acked) >= pause:
 		in.owed = true
+	case idle && in.due.IsZero():
+		in.due = in.acked.Add(pause)
+		later = true
 	}
-	return in.owed
+	return in.owed, later
+}
+
+// nap returns how long no acknowledgement is due.
+func (in *inbox) nap(now time.Time) time.Duration {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.due.IsZero() {
+		return time.Hour
+	}
+	return in.due.Sub(now)
 }
 
 // applyFrame hands the records of a frame to the sink. It reports whether the link still lives.
@@ -184,11 +207,19 @@ func (l *Link) sendAck() bool {
 		Version: l.cfg.Version, From: l.cfg.Self, To: l.cfg.Peer, Epoch: l.cfg.Epoch,
 		Applied: l.in.applied, Received: l.in.next - 1, Gap: len(l.in.ahead) > 0,
 	}
-	owed := l.in.owed
-	l.in.owed, l.in.unacked = false, 0
+	owed := l.in.acknowledge(time.Now())
 	l.in.mu.Unlock()
 	if owed {
 		_ = l.cfg.Carrier.Ack(frame.AppendAck(nil, a))
 	}
 	return owed
+}
+
+// acknowledge reports whether an acknowledgement is to leave now, and counts it. It is called with mu held.
+func (in *inbox) acknowledge(now time.Time) bool {
+	if !in.owed && (in.due.IsZero() || now.Before(in.due)) {
+		return false
+	}
+	in.owed, in.unacked, in.due, in.acked = false, 0, time.Time{}, now
+	return true
 }

@@ -20,8 +20,13 @@ const (
 	pieceSize = 256 << 10 // longer records are cut
 	deltaRoom = 1 << 20   // unacknowledged deltas, beside the window
 	postRoom  = 4 << 20   // unacknowledged posts, beside the window
-	ackEvery  = 256 << 10 // applied bytes after which the sender is told, even when more is there
+	ackEvery  = 256 << 10 // applied bytes after which the sender is told at once
 	maxBurst  = 64        // frames sent again at a time
+
+	// What may wait a little goes at once while there is little of it, and is collected while there is much: every message
+	// wakes a dozen goroutines of the engine at both ends. So an acknowledgement, and a frame that has only posts,
+	// leaves this long after the one before at the earliest.
+	pause = 2 * time.Millisecond
 
 	firstTimeout = 200 * time.Millisecond // until the first round trip is known
 	minTimeout   = 50 * time.Millisecond
@@ -35,7 +40,7 @@ var (
 	ErrTooBig = errors.New("record longer than a link carries")
 )
 
-// Carrier brings frames and acknowledgements to the other end, or loses them.
+// Carrier brings frames and acknowledgements to the other end, or loses them. It does not keep what it was given.
 type Carrier interface {
 	Frame(b []byte) error
 	Ack(b []byte) error
@@ -94,6 +99,7 @@ func New(cfg Config) *Link {
 	}
 	l.out.room = make(chan struct{})
 	l.out.timeout = firstTimeout
+	l.in.ackEvery = min(ackEvery, max(cfg.Window/4, 1))
 	l.in.next = 1
 	l.in.ahead = map[uint64]arrival{}
 	l.work.Go(l.pump)
@@ -106,7 +112,7 @@ func (l *Link) Send(ctx context.Context, k frame.RecordKind, body []byte) error 
 	if len(body) > frame.MaxRecord {
 		return ErrTooBig
 	}
-	if err := l.out.add(k, body, l.cfg.Window, true); !errors.Is(err, ErrFull) {
+	if err := l.out.add(k, body, l.cfg.Window); !errors.Is(err, ErrFull) {
 		l.nudge(err)
 		return err
 	}
@@ -142,7 +148,7 @@ func (l *Link) Try(k frame.RecordKind, body []byte) error {
 	if len(body) > frame.MaxRecord {
 		return ErrTooBig
 	}
-	err := l.out.add(k, body, l.cfg.Window, true)
+	err := l.out.add(k, body, l.cfg.Window)
 	if errors.Is(err, ErrFull) {
 		l.out.stopWaiting()
 	}
@@ -151,13 +157,16 @@ func (l *Link) Try(k frame.RecordKind, body []byte) error {
 }
 
 // Post appends a record that does not count for the window, and never waits: for answers to what the other end sent,
-// whose number that bounds. ErrFull says that it does not.
+// whose number that bounds. ErrFull says that it does not. It leaves with the next record of Send, and after 2 ms at the
+// latest.
 func (l *Link) Post(k frame.RecordKind, body []byte) error {
 	if len(body) > frame.MaxRecord {
 		return ErrTooBig
 	}
-	err := l.out.add(k, body, postRoom, false)
-	l.nudge(err)
+	alone, err := l.out.post(k, body)
+	if alone { // the pump has to look at the clock; else it will come by
+		l.Wake()
+	}
 	return err
 }
 

@@ -16,11 +16,14 @@ type outbox struct {
 	begin    int
 	marks    []mark // of the records in pending, from first on
 	first    int
-	flights  []flight // sent
-	last     uint64   // sequence of the last frame sent
-	used     int      // bytes in pending and flights that count for the window,
-	free     int      // and that do not
-	partial  []byte   // acknowledged pieces of a record whose other pieces are not
+	urgent   int       // of them: that do not wait
+	left     time.Time // when the last frame did
+	spares   [][]byte  // memory of acknowledged frames
+	flights  []flight  // sent
+	last     uint64    // sequence of the last frame sent
+	used     int       // bytes in pending and flights that count for the window,
+	free     int       // and that do not
+	partial  []byte    // acknowledged pieces of a record whose other pieces are not
 	waiting  int
 	room     chan struct{} // closed when there is more room
 	received uint64        // the other end has all frames up to this one
@@ -61,22 +64,35 @@ type repair struct {
 
 // add appends a record if there is room. If it is to wait for room, and for those who wait already, it is counted as
 // waiting and gets ErrFull.
-func (o *outbox) add(k frame.RecordKind, body []byte, limit int, counted bool) error {
+func (o *outbox) add(k frame.RecordKind, body []byte, limit int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	n := recordBytes(len(body))
 	switch {
 	case o.closed:
 		return ErrClosed
-	case !counted && o.free+n > limit:
-		return ErrFull
-	case counted && (o.waiting > 0 || o.used > 0 && o.used+n > limit):
+	case o.waiting > 0 || o.used > 0 && o.used+n > limit:
 		o.waiting++
 		o.stats.Full++
 		return ErrFull
 	}
-	o.append(k, body, counted)
+	o.append(k, body, true)
 	return nil
+}
+
+// post appends a record that may wait a little. It reports whether none was pending.
+func (o *outbox) post(k frame.RecordKind, body []byte) (alone bool, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.closed:
+		return false, ErrClosed
+	case o.free+recordBytes(len(body)) > postRoom:
+		return false, ErrFull
+	}
+	alone = len(o.marks) == o.first
+	o.append(k, body, false)
+	return alone || len(o.pending)-o.begin >= frameSize, nil
 }
 
 // addFirst appends a record for the caller who is first in the line, or returns what tells of more room.
@@ -119,6 +135,7 @@ func (o *outbox) appendOne(k frame.RecordKind, body []byte, counted bool) {
 	o.pending = frame.AppendRecord(o.pending, k, body)
 	o.marks = append(o.marks, mark{int32(len(o.pending) - before), counted})
 	if counted {
+		o.urgent++
 		o.used += len(o.pending) - before
 	} else {
 		o.free += len(o.pending) - before
@@ -138,6 +155,7 @@ func (o *outbox) take(head frame.Link, batch []byte, count int) []byte {
 	for n < count && stop < frameSize {
 		size := int(marks[n].size)
 		if marks[n].counted {
+			o.urgent--
 			f.counted += size
 		} else {
 			f.free += size
@@ -147,7 +165,7 @@ func (o *outbox) take(head frame.Link, batch []byte, count int) []byte {
 		n++
 	}
 	head.Seq = f.seq
-	f.data = frame.AppendLink(make([]byte, 0, frame.HeadSize+frame.RecordSize(len(batch))+stop), head)
+	f.data = frame.AppendLink(o.memory(frame.HeadSize+frame.RecordSize(len(batch))+stop), head)
 	if len(batch) > 0 {
 		before := len(f.data)
 		f.data = frame.AppendRecord(f.data, frame.Delta, batch)
@@ -159,11 +177,27 @@ func (o *outbox) take(head frame.Link, batch []byte, count int) []byte {
 	if len(o.flights) == 0 {
 		o.progress, o.quiet = f.at, f.at
 	}
-	o.last = f.seq
+	o.last, o.left = f.seq, f.at
 	o.flights = append(o.flights, f)
 	o.stats.Sent++
 	o.stats.Bytes += uint64(len(f.data))
 	return f.data
+}
+
+// maxSpares bounds what is kept for frames to come.
+const maxSpares = 4
+
+// memory returns room for a frame of n bytes.
+func (o *outbox) memory(n int) []byte {
+	if last := len(o.spares) - 1; last >= 0 {
+		b := o.spares[last]
+		o.spares[last] = nil
+		o.spares = o.spares[:last]
+		if cap(b) >= n {
+			return b[:0]
+		}
+	}
+	return make([]byte, 0, n+n/4)
 }
 
 // drop removes the first n records, of size bytes, from pending. What remains moves to the front once that costs
@@ -195,6 +229,9 @@ func (o *outbox) acknowledge(a frame.Ack) {
 		o.free -= f.free
 		if f.pieces {
 			o.keepPieces(f.data)
+		}
+		if len(o.spares) < maxSpares && cap(f.data) <= 2*frameSize {
+			o.spares = append(o.spares, f.data) // the pump may be sending it again, but only the pump takes it from here
 		}
 		f.data = nil
 		n++

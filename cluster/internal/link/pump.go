@@ -14,7 +14,7 @@ func (l *Link) pump() {
 	for {
 		for l.step() {
 		}
-		timer.Reset(l.out.nap())
+		timer.Reset(l.nap())
 		select {
 		case <-l.done:
 			return
@@ -22,6 +22,16 @@ func (l *Link) pump() {
 		case <-timer.C:
 		}
 	}
+}
+
+// nap returns how long the pump may sleep.
+func (l *Link) nap() time.Duration {
+	now := time.Now()
+	d, held := l.out.nap(now)
+	if held {
+		return d
+	}
+	return max(min(d, l.in.nap(now)), 0)
 }
 
 // step sends at most one message. It reports whether there may be more to send.
@@ -74,7 +84,11 @@ func (o *outbox) ready() (count, deltas int) {
 	if o.free < deltaRoom {
 		deltas = frameSize
 	}
-	return len(o.marks) - o.first, deltas
+	count = len(o.marks) - o.first
+	if o.urgent == 0 && len(o.pending)-o.begin < frameSize && time.Since(o.left) < pause {
+		count = 0 // the posts can wait
+	}
+	return count, deltas
 }
 
 // again returns a frame that must be sent once more, nil if there is none. When the other end has been silent for too
@@ -118,17 +132,26 @@ func (o *outbox) hurry() {
 	o.quiet, o.timeout = time.Time{}, minTimeout
 }
 
-// nap returns how long the pump may sleep.
-func (o *outbox) nap() time.Duration {
+// nap returns how long nothing is to be sent, and whether nothing may.
+func (o *outbox) nap(now time.Time) (d time.Duration, held bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.flights) == 0 && len(o.pending) == 0 && cap(o.pending) > 4*frameSize { // a burst is over
-		o.pending, o.marks = nil, nil
+		o.pending, o.marks, o.spares = nil, nil, nil
 	}
-	if len(o.flights) == 0 || o.held {
-		return time.Hour
+	d = time.Hour
+	if o.held || o.closed {
+		return d, true
 	}
-	return max(time.Until(o.quiet.Add(o.timeout)), time.Millisecond)
+	if len(o.flights) > 0 {
+		d = max(o.quiet.Add(o.timeout).Sub(now), time.Millisecond)
+	}
+	if len(o.marks) > o.first { // posts
+		if rest := o.left.Add(pause).Sub(now); rest > 0 { // else something else keeps them, and will wake the pump
+			d = min(d, rest)
+		}
+	}
+	return d, false
 }
 
 // OnAck takes an acknowledgement of the other end.

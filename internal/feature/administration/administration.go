@@ -63,7 +63,7 @@ type Administration struct {
 
 func start(h *module.Host, cfg Config) error {
 	a := &Administration{Host: h, roster: module.Use[*roster.Roster](h, "roster"),
-		motds: cache.New[*motd]("motd", "Messages of the day", 100, h.Metrics)}
+		motds: cache.New[*motd](&h.Caches, "motd", "Messages of the day", 100, h.Metrics)}
 	a.logins.at = map[jid.JID]int64{}
 	if len(cfg.Admins) == 0 {
 		cfg.Admins = []string{"admin@" + h.Domains[0].Domain()}

@@ -94,7 +94,7 @@ func (a *Administration) disabled(ctx context.Context, domain string, limit int)
 func (a *Administration) online(like func([]*session.Session) bool) func(context.Context, string, int) ([]jid.JID, int, error) {
 	return func(_ context.Context, domain string, limit int) ([]jid.JID, int, error) {
 		seen := map[jid.JID]struct{}{}
-		a.Sessions.All(func(s *session.Session) {
+		a.Sessions.Everywhere(func(s *session.Session) {
 			if s.Bare.Domain() != domain || s.Anonymous {
 				return
 			}

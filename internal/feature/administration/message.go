@@ -56,7 +56,7 @@ func (a *Administration) announce(_ context.Context, c *adhoc.Call) (adhoc.Reply
 // leads to in batches.
 func (a *Administration) toAll(ctx context.Context, domain jid.JID, do func(context.Context, *session.Session)) {
 	var all []*session.Session
-	a.Sessions.All(func(s *session.Session) {
+	a.Sessions.Everywhere(func(s *session.Session) {
 		if s.JID.Host() == domain && s.State().Available() {
 			all = append(all, s)
 		}

@@ -16,7 +16,7 @@ import (
 // blocked nobody: it must not allocate.
 func BenchmarkNobodyBlocked(b *testing.B) {
 	from, to := jid.MustParse("romeo@b.test/orchard"), jid.MustParse("juliet@a.test")
-	bl := &Blocking{lists: cache.New[*List]("blocking", "Block lists", cacheSize, prometheus.NewRegistry())}
+	bl := &Blocking{lists: cache.New[*List](nil, "blocking", "Block lists", cacheSize, prometheus.NewRegistry())}
 	bl.lists.Put(from.Bare(), empty)
 	bl.lists.Put(to, empty)
 	e := &module.Passage{Session: session.New(from, nil), Stanza: stanza.New(stanza.Message, stanza.Chat, "1", to).WithFrom(from)}

@@ -68,7 +68,7 @@ type Blocking struct {
 func start(h *module.Host, cfg Config) error {
 	b := &Blocking{
 		Host: h, cfg: cfg, roster: module.Use[*roster.Roster](h, "roster"),
-		lists:   cache.New[*List]("blocking", "Block lists", cacheSize, h.Metrics),
+		lists:   cache.New[*List](&h.Caches, "blocking", "Block lists", cacheSize, h.Metrics),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "starling_blocking_refused_total", Help: "Stanzas that were refused because of a block."}),
 		reports: prometheus.NewCounter(prometheus.CounterOpts{Name: "starling_blocking_reports_total", Help: "Reports of abuse that users have made."}),
 	}

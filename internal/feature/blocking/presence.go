@@ -97,8 +97,8 @@ func (b *Blocking) reveal(ctx context.Context, owner jid.JID, before *List) erro
 		shown := concerned(item.Contact, before, now)
 		for _, to := range shown {
 			for _, s := range online {
-				if st := s.State(); item.From && st.Available() {
-					b.Router.Route(ctx, st.Presence.WithTo(to))
+				if item.From && s.State().Available() {
+					b.ShowPresence(ctx, s, to)
 				}
 			}
 		}

@@ -206,7 +206,7 @@ func (c *Caps) presenceIn(ctx context.Context, e *module.Passage) error {
 
 // announced is what an entity says in its latest presence.
 func (c *Caps) announced(entity jid.JID) key {
-	if s := c.Sessions.Find(entity); s != nil {
+	if s := c.Sessions.Find(entity); s != nil && !s.Remote() {
 		return keyOf(s.State().Presence)
 	}
 	c.mu.Lock()

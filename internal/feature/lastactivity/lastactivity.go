@@ -127,6 +127,9 @@ func (l *lastActivity) resource(ctx context.Context, e *module.Passage) error {
 		return nil
 	}
 	if s := l.Sessions.Find(st.To); s != nil {
+		if s.State().Directs { // its node knows to whom, and lets nobody else through
+			return nil
+		}
 		for _, to := range s.State().Directed {
 			if to == st.From || to == st.From.Bare() {
 				return nil

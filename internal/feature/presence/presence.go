@@ -48,6 +48,8 @@ func start(h *module.Host, cfg Config) error {
 	h.Hooks.PresenceIn.Add(h.Name, hook.Amend, p.in)
 	h.Hooks.Gate.Add(h.Name, hook.Check, p.gate)
 	h.Hooks.Ended.Add(h.Name, hook.Record, p.ended)
+	h.Hooks.Lost.Add(h.Name, hook.Record, p.lost)
+	h.Hooks.Appeared.Add(h.Name, hook.Record, p.appeared)
 	p.roster.Removed.Add(h.Name, hook.Record, p.removed)
 	return nil
 }
@@ -155,8 +157,8 @@ func (p *presence) shares(ctx context.Context, owner, contact jid.JID) bool {
 // account's other resources and of contacts, and requests that wait for an answer.
 func (p *presence) greet(ctx context.Context, s *session.Session, contacts *roster.List) {
 	for _, other := range p.Sessions.Account(s.Bare) {
-		if state := other.State(); other != s && state.Available() {
-			p.Router.Deliver(ctx, s, state.Presence.WithTo(s.JID))
+		if other != s && other.State().Available() {
+			p.show(ctx, other, s, s.JID)
 		}
 	}
 	for i := range contacts.Items {
@@ -192,9 +194,19 @@ func (p *presence) ask(ctx context.Context, s *session.Session, contact jid.JID)
 		return
 	}
 	for _, other := range sessions {
-		if state := other.State(); state.Available() {
-			p.Router.Deliver(ctx, s, state.Presence.WithTo(s.Bare))
-		}
+		p.show(ctx, other, s, s.Bare)
+	}
+}
+
+// show sends the presence of an available session to another one, if need be from the node of the first.
+func (p *presence) show(ctx context.Context, of, to *session.Session, address jid.JID) {
+	state := of.State()
+	switch {
+	case !state.Available():
+	case of.Remote():
+		p.Router.Deliver(ctx, of, stanza.New(stanza.Presence, stanza.Probe, "", of.JID).WithFrom(to.JID))
+	default:
+		p.Router.Deliver(ctx, to, state.Presence.WithTo(address))
 	}
 }
 
@@ -237,7 +249,70 @@ func (p *presence) ended(ctx context.Context, e *module.Passage) error {
 	if state := e.Session.State(); !state.Available() && len(state.Directed) == 0 {
 		return nil
 	}
+	if e.Session.Superseded() { // the node that has the client now has told contacts before it took the client
+		return p.undirected(ctx, e.Session)
+	}
 	return p.unavailable(ctx, e.Session, stanza.New(stanza.Presence, stanza.Unavailable, "", jid.JID{}).WithFrom(e.Session.JID))
+}
+
+// undirected ends the presence session of a client that is on another node now: only those who were sent directed
+// presence are to be told (RFC 6121 §4.6.3).
+func (p *presence) undirected(ctx context.Context, s *session.Session) error {
+	var was session.State
+	s.Update(func(state *session.State) {
+		was = *state
+		state.Presence, state.Priority, state.Directed = nil, 0, nil
+	})
+	for _, to := range was.Directed {
+		p.Router.Route(ctx, stanza.New(stanza.Presence, stanza.Unavailable, "", to).WithFrom(s.JID))
+	}
+	return nil
+}
+
+// lost makes the unavailable presence of a session whose node cannot: RFC 6121 §4.5.2. To whom it had sent directed
+// presence is not known.
+func (p *presence) lost(ctx context.Context, e *module.Passage) error {
+	contacts, err := p.roster.List(ctx, e.Session.Bare)
+	if err != nil {
+		return err
+	}
+	st := stanza.New(stanza.Presence, stanza.Unavailable, "", jid.JID{}).WithFrom(e.Session.JID)
+	if !e.Here {
+		p.broadcast(ctx, e.Session, st, contacts)
+		return nil
+	}
+	p.watchers(ctx, e.Session.Bare, contacts, func(s *session.Session) {
+		p.Router.Deliver(ctx, s, st.WithTo(s.Bare))
+	})
+	return nil
+}
+
+// appeared gets the presence of a session of another node for those of this one that may see it (RFC 6121 §4.3).
+func (p *presence) appeared(ctx context.Context, e *module.Passage) error {
+	contacts, err := p.roster.List(ctx, e.Session.Bare)
+	if err != nil {
+		return err
+	}
+	p.watchers(ctx, e.Session.Bare, contacts, func(s *session.Session) { p.show(ctx, e.Session, s, s.Bare) })
+	return nil
+}
+
+// watchers calls fn for the available sessions of this node that may see an account's presence.
+func (p *presence) watchers(ctx context.Context, owner jid.JID, contacts *roster.List, fn func(*session.Session)) {
+	each := func(who jid.JID) {
+		for _, s := range p.Sessions.Here(who) {
+			if s.State().Available() {
+				fn(s)
+			}
+		}
+	}
+	each(owner)
+	for i := range contacts.Items {
+		item := &contacts.Items[i]
+		if item.From && len(p.Sessions.Here(item.Contact)) > 0 && p.shares(ctx, owner, item.Contact) {
+			each(item.Contact)
+		}
+	}
 }
 
 // out handles presence that a client sends to somebody.
@@ -289,8 +364,12 @@ func (p *presence) gate(ctx context.Context, e *module.Passage) error {
 	if err != nil {
 		return err
 	}
-	if !item.From {
-		return stanza.Err(stanza.ServiceUnavailable, "")
+	if item.From {
+		return nil
 	}
-	return nil
+	if f := session.FlowOf(ctx); f != nil && e.Session.State().Directs {
+		f.Gated = true // its node knows to whom
+		return nil
+	}
+	return stanza.Err(stanza.ServiceUnavailable, "")
 }

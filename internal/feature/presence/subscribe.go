@@ -128,7 +128,7 @@ func (p *presence) showAll(ctx context.Context, owner, contact jid.JID, availabl
 			continue
 		}
 		if available {
-			p.Router.Route(ctx, state.Presence.WithTo(contact))
+			p.ShowPresence(ctx, s, contact)
 		} else {
 			p.Router.Route(ctx, stanza.New(stanza.Presence, stanza.Unavailable, "", contact).WithFrom(s.JID))
 		}
@@ -158,6 +158,12 @@ func (p *presence) probe(ctx context.Context, st *stanza.Stanza) error {
 		return hook.ErrHandled
 	}
 	if s := p.Sessions.Find(st.To); s != nil {
+		if f := session.FlowOf(ctx); f != nil && s.State().Directs { // its node knows to whom, and answers
+			f.Gated = true
+			p.Router.Deliver(ctx, s, st)
+			f.Gated = false
+			return hook.ErrHandled
+		}
 		for _, to := range s.State().Directed {
 			if to == asker || to == asker.Bare() {
 				p.Router.Route(ctx, stanza.New(stanza.Presence, stanza.Available, "", asker).WithFrom(s.JID))
@@ -180,7 +186,7 @@ func (p *presence) answerProbe(ctx context.Context, st *stanza.Stanza) {
 		if st.To.IsFull() { // only that the resource is there
 			p.Router.Route(ctx, stanza.New(stanza.Presence, stanza.Available, "", st.From).WithFrom(s.JID))
 		} else {
-			p.Router.Route(ctx, state.Presence.WithTo(st.From))
+			p.ShowPresence(ctx, s, st.From)
 		}
 	}
 	if !answered { // RFC 6121 §4.3.2 rule 3, RFC 6121 §4.3.2.1 for the id

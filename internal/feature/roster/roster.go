@@ -62,7 +62,7 @@ type Removal struct {
 }
 
 func start(h *module.Host, cfg Config) error {
-	r := &Roster{host: h, cfg: cfg, cache: cache.New[*List]("roster", "Rosters", cacheSize, h.Metrics)}
+	r := &Roster{host: h, cfg: cfg, cache: cache.New[*List](&h.Caches, "roster", "Rosters", cacheSize, h.Metrics)}
 	h.Provide(r)
 	h.IQ(module.Account, stanza.Get, NS, "query", r.get)
 	h.IQ(module.Account, stanza.Set, NS, "query", r.set)

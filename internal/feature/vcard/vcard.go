@@ -57,7 +57,7 @@ type VCards struct {
 }
 
 func start(h *module.Host, cfg Config) error {
-	v := &VCards{Host: h, cfg: cfg, photos: cache.New[photo]("vcard_photo", "Hashes of pictures", maxPhotos, h.Metrics)}
+	v := &VCards{Host: h, cfg: cfg, photos: cache.New[photo](&h.Caches, "vcard_photo", "Hashes of pictures", maxPhotos, h.Metrics)}
 	v.injected = prometheus.NewCounter(prometheus.CounterOpts{Name: "starling_vcard_hashes_injected_total", Help: "Presence stanzas into which the hash of a picture was put."})
 	h.Metrics.MustRegister(v.injected)
 	h.Provide(v)

@@ -19,7 +19,7 @@ var ErrServer = errors.New("sasl: the server's signature is wrong")
 // ClientConfig is what the client side of an exchange depends on.
 type ClientConfig struct {
 	Username string
-	Password string
+	Password string // or the token, for the mechanisms of tokens
 	Authzid  string // identity to act as; normally empty
 	// Binding is used by mechanisms that bind to the channel; for others its Type, if not empty, says that the client
 	// could have.
@@ -52,6 +52,12 @@ func NewClient(mechanism string, cfg *ClientConfig) (*Client, error) {
 		c.nonce = newNonce()
 		return c, nil
 	}
+	if binding, ok := ParseHT(mechanism); ok {
+		if binding != "" && (cfg.Binding.Type != binding || len(cfg.Binding.Data) == 0) {
+			return nil, fmt.Errorf("sasl: %s without data of the channel", mechanism)
+		}
+		return c, nil
+	}
 	if !slices.Contains(strength, mechanism) {
 		return nil, fmt.Errorf("sasl: unknown mechanism %q", mechanism)
 	}
@@ -67,6 +73,8 @@ func (c *Client) Step(in []byte) (out []byte, err error) {
 	switch {
 	case c.done:
 		return nil, errors.New("sasl: a message after the end of the exchange")
+	case strings.HasPrefix(c.mechanism, "HT-"):
+		return c.token(in)
 	case !isScram:
 		c.done = true
 		return c.only(), nil

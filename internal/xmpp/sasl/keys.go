@@ -35,20 +35,35 @@ func DeriveKeys(h Hash, password string, salt []byte, iterations int) (Keys, err
 	return Keys{Iterations: iterations, Salt: salt, Stored: digest(h, clientKey), Server: serverKey}, nil
 }
 
-// derive computes ClientKey and ServerKey (RFC 5802 §3).
-func derive(h Hash, password string, salt []byte, iterations int) (clientKey, serverKey []byte, err error) {
+// KeysOf computes the keys of a SaltedPassword (RFC 5802 §3), which has as many bytes as the hash.
+func KeysOf(h Hash, salted, salt []byte, iterations int) Keys {
+	return Keys{Iterations: iterations, Salt: salt, Stored: digest(h, mac(h, salted, "Client Key")), Server: mac(h, salted, "Server Key")}
+}
+
+// Salted computes the SaltedPassword of a password.
+func Salted(h Hash, password string, salt []byte, iterations int) ([]byte, error) {
 	if iterations < MinIterations || iterations > MaxIterations {
-		return nil, nil, fmt.Errorf("derive keys: %d iterations are out of bounds", iterations)
+		return nil, fmt.Errorf("derive keys: %d iterations are out of bounds", iterations)
 	}
 	if len(salt) < minSalt || len(salt) > maxSalt {
-		return nil, nil, fmt.Errorf("derive keys: a salt of %d bytes is out of bounds", len(salt))
+		return nil, fmt.Errorf("derive keys: a salt of %d bytes is out of bounds", len(salt))
 	}
-	if password, err = PreparePassword(password); err != nil {
-		return nil, nil, err
+	password, err := PreparePassword(password)
+	if err != nil {
+		return nil, err
 	}
 	salted, err := pbkdf2.Key(h.New(), password, salt, iterations, h.Size())
 	if err != nil {
-		return nil, nil, fmt.Errorf("derive keys: %w", err)
+		return nil, fmt.Errorf("derive keys: %w", err)
+	}
+	return salted, nil
+}
+
+// derive computes ClientKey and ServerKey (RFC 5802 §3).
+func derive(h Hash, password string, salt []byte, iterations int) (clientKey, serverKey []byte, err error) {
+	salted, err := Salted(h, password, salt, iterations)
+	if err != nil {
+		return nil, nil, err
 	}
 	return mac(h, salted, "Client Key"), mac(h, salted, "Server Key"), nil
 }

@@ -1,6 +1,6 @@
 // Package sasl implements the authentication mechanisms of XMPP, both sides of each: SCRAM with SHA-1, SHA-256 and
 // SHA-512, with and without channel binding (RFC 5802, RFC 7677), PLAIN (RFC 4616), EXTERNAL with certificates
-// (XEP-0178) and ANONYMOUS (XEP-0175); further the channel bindings themselves (RFC 5929, RFC 9266) and the
+// (XEP-0178), ANONYMOUS (XEP-0175), and hashed tokens (XEP-0484); further the channel bindings themselves (RFC 5929, RFC 9266) and the
 // downgrade protection of SCRAM (XEP-0474).
 //
 // The package knows neither streams nor storage. It turns messages into messages and failures into the conditions of

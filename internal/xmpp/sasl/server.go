@@ -30,6 +30,8 @@ type ServerConfig struct {
 	// Offered has the mechanisms as advertised in the profile in use. No other mechanism can be used, and for SCRAM
 	// the list is hashed (XEP-0474).
 	Offered []string
+	// Tokens are those of the client, for the mechanisms of tokens.
+	Tokens Tokens
 	// External decides who the holder of the certificate is, given the authorization identity, which may be empty.
 	// Its errors are treated as those of Credentials.
 	External func(authzid string) (user string, err error)
@@ -73,6 +75,9 @@ func NewServer(mechanism string, cfg *ServerConfig) (*Server, error) {
 	}
 	if h, plus, ok := ParseScram(mechanism); ok {
 		return &Server{exchange: &scramServer{cfg: cfg, hash: h, plus: plus, nonce: newNonce}}, nil
+	}
+	if _, ok := ParseHT(mechanism); ok {
+		return &Server{exchange: &htServer{cfg: cfg, mechanism: mechanism}}, nil
 	}
 	switch mechanism {
 	case Plain:

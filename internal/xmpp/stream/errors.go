@@ -47,11 +47,15 @@ type Error struct {
 	Condition Condition
 	Text      string      // for a person; may be empty
 	App       xml.Element // application-specific condition (RFC 6120 §4.9.4); may be None
+	host      string      // where see-other-host points
 	cause     error
 }
 
 // Err makes a stream error.
 func Err(c Condition, text string) *Error { return &Error{Condition: c, Text: text} }
+
+// SeeOther makes the error that sends the peer to another host, given as host:port (RFC 6120 §4.9.3.19).
+func SeeOther(host string) *Error { return &Error{Condition: SeeOtherHost, host: host} }
 
 // Because keeps the cause, which is logged and never sent.
 func (e *Error) Because(cause error) *Error {
@@ -80,6 +84,9 @@ func (e *Error) Unwrap() error { return e.cause }
 func (e *Error) Append(dst []byte) []byte {
 	dst = append(dst, "<stream:error>"...)
 	c := xml.New(NSErrors, string(e.Condition))
+	if e.host != "" {
+		c = c.WithText(e.host)
+	}
 	dst = c.Append(dst, xml.NSStream)
 	if e.Text != "" {
 		text := xml.New(NSErrors, "text", "xml:lang", "en").WithText(e.Text)

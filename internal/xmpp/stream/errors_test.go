@@ -20,6 +20,7 @@ func TestErrorAppend(t *testing.T) {
 		"text":        {stream.Err(stream.PolicyViolation, "a < b"), "<policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text xmlns='urn:ietf:params:xml:ns:xmpp-streams' xml:lang='en'>a &lt; b</text>"},
 		"cause":       {stream.Err(stream.NotAuthorized, "").Because(secret), "<not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"},
 		"wrapped":     {fmt.Errorf("secret: %w", stream.Err(stream.Conflict, "")), "<conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"},
+		"other host":  {stream.SeeOther("[2001:db8::1]:5222"), "<see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>[2001:db8::1]:5222</see-other-host>"},
 		"anything":    {secret, "<internal-server-error xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"},
 		"syntax":      {&xml.SyntaxError{Condition: xml.NotWellFormed}, "<not-well-formed xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"},
 		"size":        {&xml.SyntaxError{Condition: xml.PolicyViolation, AppCondition: xml.StanzaTooBig, Text: "big"}, "<policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text xmlns='urn:ietf:params:xml:ns:xmpp-streams' xml:lang='en'>big</text><stanza-too-big xmlns='urn:xmpp:errors'/>"},

@@ -3,6 +3,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.stream.Stream;
 import org.igniterealtime.smack.inttest.Configuration;
 import org.igniterealtime.smack.inttest.SmackIntegrationTestFramework;
 import org.igniterealtime.smack.inttest.TestResult;
@@ -13,13 +15,14 @@ import org.jivesoftware.smack.tcp.XMPPTCPConnectionConfiguration;
 
 /**
  * Runs Smack's integration suite against a server on any port, which the suite has no option for, and writes a line for
- * each test: outcome, name, milliseconds and reason, separated by tabs. Everything else is set with -Dsinttest.….
+ * each test: outcome, name, milliseconds and reason, separated by tabs. Everything else is set with -Dsinttest.…. With
+ * several ports, those of the nodes of a cluster, its connections take them in turn, and each one comes back to its own.
  *
- * <p>Usage: java -cp … Suite.java ADDRESS PORT RESULTS
+ * <p>Usage: java -cp … Suite.java ADDRESS PORT,… RESULTS
  */
 final class Suite {
     public static void main(String[] args) throws Exception {
-        connectTo(InetAddress.getByName(args[0]), Integer.parseInt(args[1]));
+        connectTo(InetAddress.getByName(args[0]), Stream.of(args[1].split(",")).mapToInt(Integer::parseInt).toArray());
         Run run = new Run(Configuration.newConfiguration(new String[0]));
         boolean done = false;
         try {
@@ -36,15 +39,17 @@ final class Suite {
      * Gives "tcp" a way to the server, and drops the other kinds of connections: the handshakes of the "modular" ones
      * stall now and then, whatever the server, and the server does not speak WebSocket.
      */
-    private static void connectTo(InetAddress address, int port) throws Exception {
+    private static void connectTo(InetAddress address, int[] ports) throws Exception {
         for (String kind : List.of(
                 "tcp", "modular", "modular-nocompress", "modular-websocket-okhttp", "modular-websocket-java11")) {
             XmppConnectionManager.removeConnectionDescriptor(kind);
         }
+        AtomicInteger connections = new AtomicInteger();
         XmppConnectionManager.addConnectionDescriptor(XmppConnectionDescriptor.buildWith(XMPPTCPConnection.class,
                         XMPPTCPConnectionConfiguration.class, XMPPTCPConnectionConfiguration.Builder.class)
                 .withNickname("tcp")
-                .applyExtraConfiguration(c -> c.setHostAddress(address).setPort(port))
+                .applyExtraConfiguration(c -> c.setHostAddress(address)
+                        .setPort(ports[connections.getAndIncrement() % ports.length]))
                 .build());
     }
 

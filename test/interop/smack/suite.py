@@ -31,10 +31,13 @@ def covers(names, test):
 
 
 class Smack:
-    """The suite, or those of its tests that --only names."""
+    """The suite, or those of its tests that --only names; on a cluster with its accounts on different nodes."""
 
     limit = 480.0  # seconds
     settings = ()
+
+    def __init__(self, cluster=False):
+        self.cluster = cluster
 
     async def play(self, server, cast, options):
         passing, not_yet, chosen = set(entries(PASSING)), entries(NOT_YET), options.only
@@ -51,7 +54,8 @@ class Smack:
 
     async def _run(self, server, choice):
         """Runs tests, and returns the results by name."""
-        host, port = server.address("starttls")
+        addresses = server.addresses_of_nodes("starttls")
+        host, ports = addresses[0][0], ",".join(str(port) for _, port in addresses)
         log, results, trust = (server.folder / name for name in ("smack.log", "smack.tsv", "trust.p12"))
         for file in (results, trust):
             file.unlink(missing_ok=True)
@@ -74,7 +78,7 @@ class Smack:
         begin = log.stat().st_size
         code = await self._command("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
                                    *(f"-D{key}={value}" for key, value in settings.items()),
-                                   "-cp", f"{LIBRARIES}/*", HERE / "Suite.java", host, port, results, log=log)
+                                   "-cp", f"{LIBRARIES}/*", HERE / "Suite.java", host, ports, results, log=log)
         text = log.read_bytes()[begin:].decode(errors="replace")
         started = re.findall(r"(?m) INFO (\S+) \(.*\) Start$", text)
         if not results.exists() or (code != 0 and not started):

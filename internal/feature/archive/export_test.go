@@ -1,0 +1,85 @@
+package archive
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+
+	"github.com/starling-im/starling/internal/store"
+	"github.com/starling-im/starling/internal/xmpp/jid"
+	"github.com/starling-im/starling/internal/xmpp/xml"
+)
+
+// Entry is a message to be kept.
+type Entry struct {
+	Owner, Peer jid.JID
+	N           int // tells it from others
+	Time        time.Time
+	Text        string
+	Message     string
+}
+
+func (e *Entry) row() *row {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(e.Owner.String()), uint64(e.N)))
+	r := &row{task: insert, owner: e.Owner.String(), stamp: store.Micros(e.Time), peer: e.Peer, message: e.Message, stanza: e.Text}
+	copy(r.id[:], sum[:])
+	return r
+}
+
+// ID is the id under which the entry is kept.
+func (e *Entry) ID() string { return e.row().id.String() }
+
+// Commit writes entries in one transaction.
+func (a *Archive) Commit(ctx context.Context, all []Entry) error {
+	rows := make([]*row, len(all))
+	for i := range all {
+		rows[i] = all[i].row()
+	}
+	return a.DB.WriteLocking(ctx, func(tx *store.Tx) error { return a.commit(tx, rows) })
+}
+
+// Add queues an entry.
+func (a *Archive) Add(e *Entry) { a.writer.add(e.row()) }
+
+// Flush waits for the writer.
+func (a *Archive) Flush(ctx context.Context) error { return a.writer.flush(ctx) }
+
+// Again queues an entry that comes back unread.
+func (a *Archive) Again(e *Entry) {
+	r := e.row()
+	r.task = remark
+	a.writer.add(r)
+}
+
+// Admit asks for room in the queue.
+func (a *Archive) Admit(ctx context.Context) bool { return a.writer.admit(ctx) }
+
+// Purge removes what is old or too much, now.
+func (a *Archive) Purge(ctx context.Context) error { return a.purgeAll(ctx) }
+
+// MaxQueue is how many rows may wait.
+const MaxQueue = maxQueue
+
+// Query reads the page that a <query/> asks for.
+func (a *Archive) Query(ctx context.Context, owner jid.JID, query string) (ids []string, complete bool, err error) {
+	q, err := xml.Parse([]byte(query), NS)
+	if err != nil {
+		return nil, false, err
+	}
+	f, err := a.filter(owner, &q)
+	if err != nil {
+		return nil, false, err
+	}
+	p, err := a.page(ctx, owner, f)
+	if err != nil {
+		return nil, false, err
+	}
+	for i := range p.messages {
+		if _, err := p.messages[i].result(owner, owner, "q"); err != nil {
+			return nil, false, err
+		}
+		ids = append(ids, p.messages[i].id.String())
+	}
+	return ids, p.complete, nil
+}

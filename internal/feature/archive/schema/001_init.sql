@@ -1,0 +1,28 @@
+-- The messages of each account, in the order in which they were committed.
+CREATE TABLE archive (
+	owner    TEXT   NOT NULL,
+	position BIGINT NOT NULL, -- grows within an owner; given under the lock of the owner's row below
+	id       BYTEA  NOT NULL, -- 16 bytes that derive from the stanza's key: what clients know
+	stamp    BIGINT NOT NULL, -- when it came
+	peer     TEXT   NOT NULL, -- bare JID of whom it is from, or to
+	resource TEXT   NOT NULL, -- of the peer, empty when there is none
+	message  TEXT   NOT NULL, -- the id that its sender gave it
+	stanza   TEXT   NOT NULL,
+	PRIMARY KEY (owner, position)
+);
+CREATE UNIQUE INDEX archive_by_id ON archive (owner, id);
+-- The sum keeps planners from taking the primary key for what one peer has said.
+CREATE INDEX archive_by_peer ON archive (owner, peer, (position + 0));
+
+CREATE TABLE archive_owner (
+	owner TEXT   NOT NULL PRIMARY KEY,
+	last  BIGINT NOT NULL, -- the position that was given last
+	stamp BIGINT NOT NULL  -- the latest of the stamps
+);
+
+CREATE TABLE archive_prefs (
+	owner    TEXT NOT NULL PRIMARY KEY,
+	fallback TEXT NOT NULL, -- always, never or roster
+	always   TEXT NOT NULL, -- JIDs, one a line
+	never    TEXT NOT NULL
+);

@@ -1,0 +1,133 @@
+package archive
+
+import (
+	"testing"
+
+	"github.com/starling-im/starling/internal/session"
+	"github.com/starling-im/starling/internal/xmpp/form"
+	"github.com/starling-im/starling/internal/xmpp/jid"
+	"github.com/starling-im/starling/internal/xmpp/rsm"
+	"github.com/starling-im/starling/internal/xmpp/stanza"
+	"github.com/starling-im/starling/internal/xmpp/xml"
+)
+
+func TestID(t *testing.T) {
+	key := session.Key{Seed: [16]byte{1, 2, 3}, N: 7, Hash: 9}
+	juliet, romeo := jid.MustParse("juliet@a.test"), jid.MustParse("romeo@b.test")
+	made := idOf(key, juliet)
+	if again := idOf(key, juliet); again != made {
+		t.Error("the same stanza has two ids in one archive")
+	}
+	for name, other := range map[string]id{
+		"of another owner": idOf(key, romeo),
+		"of the next one":  idOf(session.Key{Seed: key.Seed, N: 8, Hash: 9}, juliet),
+		"of another text":  idOf(session.Key{Seed: key.Seed, N: 7, Hash: 8}, juliet),
+		"of another":       idOf(session.Key{N: 7, Hash: 9}, juliet),
+	} {
+		if other == made {
+			t.Errorf("the id is also that %s", name)
+		}
+	}
+	if back, ok := parseID(made.String()); !ok || back != made {
+		t.Errorf("%s became %s, %v", made, back, ok)
+	}
+}
+
+func TestRaise(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		known int64 // the latest stamp of the owner, these included
+		in    []int64
+		want  []int64
+	}{
+		{"in order", 30, []int64{10, 20, 30}, []int64{10, 20, 30}},
+		{"a clock that is behind", 30, []int64{10, 30, 20}, []int64{10, 30, 30}},
+		{"another node was ahead", 50, []int64{10, 20, 30}, []int64{50, 50, 50}},
+		{"a clock was wrong by hours", 30 + 2*latest, []int64{10, 20, 30}, []int64{10, 20, 30}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var rows []*row
+			for _, stamp := range c.in {
+				rows = append(rows, &row{stamp: stamp})
+			}
+			raise(rows, c.known)
+			for i, r := range rows {
+				if r.stamp != c.want[i] {
+					t.Errorf("row %d: %d, want %d", i, r.stamp, c.want[i])
+				}
+			}
+		})
+	}
+}
+
+func TestDecide(t *testing.T) {
+	list := func(all ...string) (l []jid.JID) {
+		for _, s := range all {
+			l = append(l, jid.MustParse(s))
+		}
+		return l
+	}
+	p := &prefs{fallback: fallbackRoster, always: list("a@x", "b@x/phone", "d@x"), never: list("c@x", "a@x/secret", "d@x")}
+	for _, c := range []struct {
+		with           string
+		kept, asRoster bool
+	}{
+		{"a@x", true, false}, {"a@x/any", true, false}, {"a@x/secret", false, false},
+		{"b@x/phone", true, false}, {"b@x", false, true}, {"b@x/other", false, true},
+		{"c@x/any", false, false}, {"d@x", false, false}, {"e@x", false, true},
+	} {
+		if kept, asRoster := p.decide(jid.MustParse(c.with)); kept != c.kept || asRoster != c.asRoster {
+			t.Errorf("%s: %v, %v", c.with, kept, asRoster)
+		}
+	}
+	if got := parseLines(lines(p.always)); len(got) != len(p.always) || got[1] != p.always[1] {
+		t.Errorf("stored as %v", got)
+	}
+}
+
+// FuzzFilter reads any query without trouble, and never asks for more than a page.
+func FuzzFilter(f *testing.F) {
+	x := "<x xmlns='" + form.NS + "' type='submit'><field var='FORM_TYPE'><value>" + NS + "</value></field>"
+	f.Add("<query xmlns='" + NS + "'><set xmlns='" + rsm.NS + "'><max>10</max><after>AAAAAAAAAAAAAAAAAAAAAA</after></set></query>")
+	f.Add("<query xmlns='" + NS + "'>" + x + "<field var='with'><value>a@x</value></field><field var='start'><value>2010-06-07T00:00:00Z</value></field></x></query>")
+	f.Add("<query xmlns='" + NS + "'>" + x + "<field var='ids'><value>AAAAAAAAAAAAAAAAAAAAAA</value></field></x><flip-page/></query>")
+	a := &Archive{cfg: Config{Page: 50, MaxPage: 250}}
+	f.Fuzz(func(t *testing.T, s string) {
+		q, err := xml.Parse([]byte(s), "")
+		if err != nil {
+			return
+		}
+		got, err := a.filter(jid.MustParse("juliet@a.test"), &q)
+		if err == nil && (got.max < 0 || got.max > 250 || len(got.ids) > maxIDs) {
+			t.Errorf("%s asks for %d messages, %d ids", s, got.max, len(got.ids))
+		}
+	})
+}
+
+// FuzzKeep puts any message through all that is done to it as text.
+func FuzzKeep(f *testing.F) {
+	f.Add("<message from='romeo@b.test/o' to='juliet@a.test' id='1'><body>hi</body></message>")
+	f.Add("<message to='juliet@a.test' type='chat'><retract xmlns='" + NSRetract + "' id='x'/><stanza-id xmlns='" + NSStanzaID + "' by='juliet@a.test' id='y'/></message>")
+	f.Fuzz(func(t *testing.T, raw string) {
+		st, err := stanza.Decode(raw)
+		if err != nil || st.Kind != stanza.Message {
+			return
+		}
+		worthKeeping(st)
+		retracted(st)
+		juliet := jid.MustParse("juliet@a.test/balcony")
+		k := kept{stamp: 1, raw: st.String()}
+		result, err := k.result(juliet.Bare(), juliet, "<q'&>")
+		if err != nil {
+			t.Fatalf("%s: %v", raw, err)
+		}
+		e := result.Child(NS, "result")
+		inner := e.Child(nsForward, "forwarded").Child(xml.NSClient, "message")
+		if inner == nil || e.Attr("queryid") != "<q'&>" || inner.Attr("id") != st.ID {
+			t.Errorf("%s became %s", raw, result)
+		}
+		if grave := tombstone(st, st, 1); grave.Has(xml.NSClient, "body") || !grave.Has(NSRetract, "retracted") {
+			t.Errorf("%s became %s", raw, grave)
+		}
+	})
+}
