@@ -3,6 +3,9 @@
 //
 //	go run ./bench/run
 //
+// Then it does the same with servers of several nodes, where the two of a pair are on different ones, beside two relays
+// in a row; -part has it do only one of both.
+//
 // Every server runs on this machine with the same settings as far as they have the same ones: clients only, registration
 // open, no rate limits, no log, plaintext or TLS with an ECDSA certificate. The runs are interleaved, so that whatever
 // else the machine does falls on all of them, and the median of each figure counts.
@@ -11,12 +14,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,7 +33,7 @@ type options struct {
 	runs, pairs, idle int
 	duration, settle  time.Duration
 	root, out         string
-	only              string
+	only, part        string
 }
 
 func main() {
@@ -38,6 +44,7 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", 5*time.Second, "length of one measurement")
 	flag.DurationVar(&o.settle, "settle", 10*time.Second, "rest before memory is looked at")
 	flag.StringVar(&o.only, "only", "", "names of the servers to run, with commas between; all if empty")
+	flag.StringVar(&o.part, "part", "", "servers or nodes, to do only that; both if empty")
 	flag.StringVar(&o.root, "root", ".", "root of the repository")
 	flag.StringVar(&o.out, "out", "bench/RESULTS.md", "file to write, from the root")
 	flag.Parse()
@@ -54,6 +61,9 @@ func run(ctx context.Context, o *options) error {
 	if err := moreFiles(); err != nil {
 		return err
 	}
+	if o.part != "" && o.part != partServers && o.part != partNodes {
+		return fmt.Errorf("there is no part %q", o.part)
+	}
 	dir, err := os.MkdirTemp("", "starling-bench")
 	if err != nil {
 		return err
@@ -66,9 +76,38 @@ func run(ctx context.Context, o *options) error {
 			return fmt.Errorf("build %s: %w", program, err)
 		}
 	}
-	b := &bench{options: o, dir: dir, started: time.Now(), samples: map[key][]float64{}}
+	path := filepath.Join(o.root, o.out)
+	found, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if o.part != partNodes {
+		b := newBench(o, dir)
+		if err := b.compare(ctx); err != nil {
+			return err
+		}
+		found = replace(found, "# Results\n", b.results())
+	}
+	if o.part != partServers {
+		b := newBench(o, dir)
+		if err := b.cross(ctx); err != nil {
+			return err
+		}
+		found = replace(found, nodesTitle, b.crossResults())
+	}
+	return os.WriteFile(path, found, 0o644)
+}
+
+// What -part names.
+const (
+	partServers = "servers"
+	partNodes   = "nodes"
+)
+
+// compare measures each server by itself.
+func (b *bench) compare(ctx context.Context) (err error) {
 	for _, c := range contestants() {
-		if o.only != "" && !strings.Contains(","+o.only+",", ","+c.name+",") {
+		if b.only != "" && !strings.Contains(","+b.only+",", ","+c.name+",") {
 			continue
 		}
 		if c.version, err = c.ask(); err != nil {
@@ -77,16 +116,27 @@ func run(ctx context.Context, o *options) error {
 		}
 		b.servers = append(b.servers, c)
 	}
-	if err := b.measure(ctx); err != nil {
-		return err
-	}
-	path, found := filepath.Join(o.root, o.out), b.results()
-	if old, err := os.ReadFile(path); err == nil {
-		if i := bytes.Index(old, []byte("\n# Cluster\n")); i >= 0 { // the part of bench/cluster stays
-			found = append(found, old[i:]...)
+	return b.measure(ctx)
+}
+
+// replace puts a part of the results, which ends where the next title of its rank begins, in the place of the one that has this title,
+// or before the part of bench/cluster, which comes last.
+func replace(all []byte, title string, part []byte) []byte {
+	all = append([]byte{'\n'}, all...) // so that every title has a line before it
+	const last = "\n# Cluster\n"
+	from := bytes.Index(all, []byte("\n"+title))
+	to := from + 1
+	if from < 0 {
+		if from = bytes.Index(all, []byte(last)); from < 0 {
+			from = len(all)
 		}
+		to = from
+	} else if end := bytes.Index(all[to:], []byte("\n# ")); end >= 0 {
+		to += end
+	} else {
+		to = len(all)
 	}
-	return os.WriteFile(path, found, 0o644)
+	return bytes.TrimLeft(slices.Concat(all[:from], []byte{'\n'}, part, all[to:]), "\n")
 }
 
 // moreFiles lets this process, and those that it starts, have as many sockets as the system permits.

@@ -48,8 +48,13 @@ type bench struct {
 	dir     string
 	started time.Time
 	servers []*contestant
+	groups  []*group
 	samples map[key][]float64
 	faults  []string // what servers did wrong, in words
+}
+
+func newBench(o *options, dir string) *bench {
+	return &bench{options: o, dir: dir, started: time.Now(), samples: map[key][]float64{}}
 }
 
 func (b *bench) add(r row, server string, value float64) {

@@ -16,6 +16,7 @@ import (
 // Budgets, of Starling on this kind of machine: what it may cost beyond the relay, or at all.
 var budgets = map[row]string{
 	oneByOne: "relay + 4.5", inBursts: "relay + 2.6", median: "70", tail: "400", logIn: "300 above the hash", plainIdle: "6", tlsIdle: "14",
+	crossOne: "two relays + 9", crossEight: "two relays + 7.2", crossP50: "150 more than on one", goneTold: "1000", goneAnswer: "1000",
 }
 
 // results renders what was measured.
@@ -78,13 +79,18 @@ func (b *bench) table(w *bytes.Buffer, first string, rows []row, but ...string) 
 			names = append(names, c.name)
 		}
 	}
+	b.tableOf(w, starlingName, first, names, rows)
+}
+
+// tableOf is table for these servers, of which one is ours.
+func (b *bench) tableOf(w *bytes.Buffer, ours, first string, names []string, rows []row) {
 	fmt.Fprintf(w, "| %s | %s | budget |\n|%s\n", first, strings.Join(names, " | "), strings.Repeat("---|", len(names)+2))
 	for _, r := range rows {
 		fmt.Fprintf(w, "| %s |", r)
-		own, _ := b.median(r, starlingName)
+		own, _ := b.median(r, ours)
 		for _, name := range names {
 			fmt.Fprintf(w, " %s", b.cell(r, name))
-			if v, _ := b.median(r, name); name != starlingName && own > 0 {
+			if v, has := b.median(r, name); has && name != ours && own > 0 {
 				fmt.Fprintf(w, ", %sx", number(v/own))
 			}
 			fmt.Fprint(w, " |")
@@ -96,7 +102,10 @@ func (b *bench) table(w *bytes.Buffer, first string, rows []row, but ...string) 
 
 // cell is a figure with its range.
 func (b *bench) cell(r row, server string) string {
-	m, _ := b.median(r, server)
+	m, ok := b.median(r, server)
+	if !ok {
+		return "–"
+	}
 	s := b.samples[key{r, server}]
 	low, high := s[0], s[0]
 	for _, v := range s {

@@ -82,7 +82,8 @@ type userPasswd struct {
 
 // Help is the long help text.
 func (*userPasswd) Help() string {
-	return `Without a flag for the password, it is asked for. Who is logged in stays so.
+	return `Without a flag for the password, it is asked for. Who is logged in stays so, but no client
+comes back without the new password.
 
     starling user passwd juliet@example.org`
 }

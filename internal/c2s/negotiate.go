@@ -79,6 +79,8 @@ func (c *conn) header(it *xml.Item) error {
 		return err
 	case !known: // RFC 6120 §4.9.3.6
 		return stream.Err(stream.HostUnknown, "")
+	case !h.From.IsZero() && h.From.Host() != host: // XEP-0388 §2.1
+		return stream.Err(stream.InvalidFrom, "")
 	case c.domain.IsZero():
 		c.domain = host
 	case c.domain != host:
@@ -119,43 +121,32 @@ func (c *conn) sendFeatures() { c.send(c.appendFeatures(nil)) }
 
 // appendFeatures renders the offer, in the order of XEP-0170 §2.1.
 func (c *conn) appendFeatures(dst []byte) []byte {
-	f := xml.New(xml.NSStream, "features")
 	event := module.FeatureEvent{Stranger: c.stranger(), Authenticated: c.talks.authenticated()}
 	if c.mayAuthenticate() {
 		if err := c.srv.core.Hooks.Features.Each(c.ctx, &event); err != nil {
 			c.srv.log.Error("stream features not complete", "err", err)
 		}
 	}
+	dst = append(dst, "<stream:features>"...) // the prefix that our header declares
 	switch {
 	case c.sess != nil: // bound together with the log-in
 		event.Add = slices.DeleteFunc(event.Add, func(e xml.Element) bool { return e.Space == nsSM && c.in != nil })
 	case event.Authenticated:
-		f = f.With(xml.New(nsBind, "bind"),
-			xml.New(nsSession, "session").With(xml.New(nsSession, "optional")))
+		dst = appendElements(dst, xml.New(nsBind, "bind"), xml.New(nsSession, "session").With(xml.New(nsSession, "optional")))
 	default:
-		if !event.Stranger.Encrypted {
-			tls := xml.New(nsTLS, "starttls")
-			if !c.srv.opts.AllowPlaintext {
-				tls = tls.With(xml.New(nsTLS, "required")) // RFC 6120 §5.3.1
-			}
-			f = f.With(tls)
-		}
-		if c.mayAuthenticate() {
-			f = f.With(c.mechanismFeatures(event.Inline)...)
-		}
+		dst = append(dst, c.offer(event.Inline)...)
 	}
-	f = f.With(event.Add...).With(c.srv.limitsFeature(event.Authenticated))
-	return appendStreamElement(dst, f)
+	dst = appendElements(dst, event.Add...)
+	dst = appendElements(dst, c.srv.limitsFeature(event.Authenticated))
+	return append(dst, "</stream:features>"...)
 }
 
-// appendStreamElement renders an element in the stream's namespace with the prefix
-// that our header declares.
-func appendStreamElement(dst []byte, e xml.Element) []byte {
-	dst = append(append(append(dst, "<stream:"...), e.Local...), '>')
-	for child := range e.Elements() {
-		dst = child.Append(dst, xml.NSClient)
+// appendElements renders elements as they stand in a stream of clients.
+func appendElements(dst []byte, all ...xml.Element) []byte {
+	for i := range all {
+		dst = all[i].Append(dst, xml.NSClient)
 	}
-	return append(append(append(dst, "</stream:"...), e.Local...), '>')
+	return dst
 }
 
 // mayAuthenticate is the one gate in front of authentication: encrypted, or the

@@ -12,11 +12,55 @@ import (
 	"github.com/starling-im/starling/internal/xmpp/xml"
 )
 
+// situation is all that the offer to a stranger depends on.
+type situation struct {
+	domain    jid.JID
+	encrypted bool
+	external  bool
+	bindings  string // types
+}
+
+// offer is what a stranger may do to log in, rendered: the same for all who are in one situation, so that it is put together
+// once.
+type offer struct {
+	text       []byte
+	mechanisms []string // in order
+}
+
+// offer returns the features of a stranger, and notes the mechanisms among them.
+func (c *conn) offer(inline []string) []byte {
+	var bindings []sasl.Binding
+	if c.mayAuthenticate() {
+		bindings = c.bindings()
+	}
+	_, encrypted := c.sock.TLSState()
+	types := sasl.BindingTypes(bindings)
+	key := situation{c.domain, encrypted, c.certificate() != nil, strings.Join(types, " ")}
+	if known, ok := c.srv.offers.Load(key); ok {
+		o := known.(*offer)
+		c.talks.offered = o.mechanisms
+		return o.text
+	}
+	o := &offer{}
+	if !encrypted {
+		tls := xml.New(nsTLS, "starttls")
+		if !c.srv.opts.AllowPlaintext {
+			tls = tls.With(xml.New(nsTLS, "required")) // RFC 6120 §5.3.1
+		}
+		o.text = appendElements(o.text, tls)
+	}
+	if c.mayAuthenticate() {
+		c.talks.offered = c.mechanisms(len(bindings) > 0)
+		o.mechanisms = c.talks.offered
+		o.text = appendElements(o.text, c.mechanismFeatures(bindings, inline)...)
+	}
+	c.srv.offers.Store(key, o)
+	return o.text
+}
+
 // mechanismFeatures offers the mechanisms that can be used on this connection, in both profiles, and the
 // types of channel binding (XEP-0440 §3).
-func (c *conn) mechanismFeatures(inline []string) []xml.Element {
-	bindings := c.bindings()
-	c.talks.offered = c.mechanisms(len(bindings) > 0)
+func (c *conn) mechanismFeatures(bindings []sasl.Binding, inline []string) []xml.Element {
 	list := xml.New(nsSASL, "mechanisms")
 	for _, m := range c.talks.offered {
 		list = list.With(xml.New(nsSASL, "mechanism").WithText(m))

@@ -295,3 +295,68 @@ func TestTokensNeedTheKey(t *testing.T) {
 	second := xmpptest.Start(t, xmpptest.Options{Set: []string{"database.url=" + url, "auth.tokens.key=two", "cluster.enabled=false"}})
 	refused2(t, second, client.Wish{Agent: agent, Token: g.Token}, sasl.NotAuthorized)
 }
+
+// XEP-0474: a client notices that somebody took mechanisms off the list, in both profiles.
+func TestDowngrade(t *testing.T) {
+	s := xmpptest.Start(t, xmpptest.Options{})
+	s.Account(t, jid.MustParse("romeo@a.test"))
+	for name, logIn := range map[string]func(c *client.Conn) error{
+		"RFC 6120": func(c *client.Conn) error { return c.Authenticate(t.Context(), "SCRAM-SHA-1") },
+		"XEP-0388": func(c *client.Conn) error {
+			_, err := c.Authenticate2(t.Context(), client.Wish{Mechanism: "SCRAM-SHA-1"})
+			return err
+		},
+	} {
+		for _, taken := range []string{"", "SCRAM-SHA-512", "SCRAM-SHA-256"} {
+			cfg := s.Config(jid.MustParse("romeo@a.test"))
+			cfg.Addr, cfg.TLS = s.Addresses()["tls"][0], client.Direct
+			c, err := client.Connect(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Drop)
+			if _, err := c.OpenStream(t.Context(), "a.test"); err != nil {
+				t.Fatal(err)
+			}
+			*c.Features() = without(*c.Features(), taken)
+			var want error
+			if taken != "" {
+				want = sasl.ErrDowngrade
+			}
+			if err := logIn(c); !errors.Is(err, want) {
+				t.Errorf("%s without %q: %v", name, taken, err)
+			}
+		}
+	}
+}
+
+// without is an element without those below that hold a text.
+func without(e xml.Element, text string) xml.Element {
+	bare := e
+	bare.Nodes = nil
+	for child := range e.Elements() {
+		if text == "" || child.Text() != text {
+			bare = bare.With(without(*child, text))
+		}
+	}
+	if e.First() == nil {
+		bare = bare.WithText(e.Text())
+	}
+	return bare
+}
+
+// A token that one node has given is good on another, and so is the place of the client: its session moves.
+func TestTokenOnAnotherNode(t *testing.T) {
+	url := "database.url=" + storetest.URL(t, store.Postgres)
+	c := xmpptest.StartCluster(t, xmpptest.Options{Set: []string{url}}, 2)
+	first, second := c.Nodes[0], c.Nodes[1]
+	first.Account(t, jid.MustParse("romeo@a.test"))
+	w := client.Wish{Agent: agent, Bind: true, Tag: "t", Manage: true, NewToken: sasl.HTEndPoint}
+	_, g := mustLogin2(t, first, w)
+	w.Token, w.NewToken = g.Token, ""
+	ended := first.Ended(g.JID)
+	if _, there := mustLogin2(t, second, w); there.JID != g.JID { // whose certificate is another one
+		t.Errorf("%s, then %s", g.JID, there.JID)
+	}
+	<-ended
+}

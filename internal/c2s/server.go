@@ -67,6 +67,7 @@ type Server struct {
 	log       *slog.Logger
 	metrics   metrics
 	keeper    *keeper
+	offers    sync.Map // situation to *offer; as many as there are domains and kinds of connections
 
 	mu        sync.Mutex // guards conns, byAddr, strangers, closing and refusing
 	conns     map[*conn]netip.Prefix

@@ -116,7 +116,7 @@ type FeatureEvent struct {
 	Stranger      Stranger
 	Authenticated bool
 	Add           []xml.Element
-	Inline        []string // before authentication: what a client may ask for while it is bound (XEP-0386 §3.1)
+	Inline        []string // before authentication, and always the same: what a client may ask for while it is bound (XEP-0386 §3.1)
 }
 
 // BindEvent is a client that is bound together with its log-in, and has not been told yet (XEP-0386).

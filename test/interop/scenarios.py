@@ -137,9 +137,9 @@ def keep(name, folder, cast):
     where.mkdir(parents=True)
     for log in folder.glob("*.log"):
         shutil.copy(log, where)
-    for client in cast:
+    for number, client in enumerate(cast):
         lines = [f"{time.strftime('%H:%M:%S', time.localtime(at))} {line}\n" for at, line in client.trace]
-        (where / f"{client.name[:-6] or client.name}-{client.kind}.txt").write_text("".join(lines))
+        (where / f"{number}-{client.name[:-6] or client.name}-{client.kind}.txt").write_text("".join(lines))
 
 
 def address(text):

@@ -6,6 +6,7 @@ from client import DEADLINE
 from slix import Slix
 from streams import PAGE, Copy, Page, Streams
 
+
 class SlixStreams(Slix, Streams):
     plugins = (*Slix.plugins, "xep_0198", "xep_0280", "xep_0313")
 
@@ -41,9 +42,12 @@ class SlixStreams(Slix, Streams):
         return await self._settled("a stream again", outcome)
 
     async def page(self, jid, **key):
-        wanted = {"max": PAGE, **{name: value for name, value in key.items() if value is not None}}
-        answer = await self._settled("a page of the archive", self.xmpp["xep_0313"].retrieve(
-            with_jid=jid, rsm=wanted, timeout=DEADLINE))
+        ask = self.xmpp["xep_0313"].retrieve
+        if key == {"before": ""}:  # only the library's iterator can say so, which then stops too early
+            asked = anext(ask(with_jid=jid, reverse=True, iterator=True, rsm={"max": PAGE}))
+        else:
+            asked = ask(with_jid=jid, rsm={"max": PAGE, **key}, timeout=DEADLINE)
+        answer = await self._settled("a page of the archive", asked)
         results, fin = answer["mam"]["results"], answer["mam_fin"]
         count = fin["rsm"]["count"]
         return Page([stanza["mam_result"]["id"] for stanza in results],

@@ -16,13 +16,20 @@ Copy = collections.namedtuple("Copy", "direction sender body")  # direction: "se
 class Streams(Client):
     """What a client must be able to do besides the story. Subclasses add:
 
-    resume() -> was the stream resumed     page(jid, after=ID) or page(jid, before=ID or "") -> Page
+    resume() -> was the stream resumed     page(jid or None, after=ID) or page(…, before=ID or "") -> Page
     carbons_on()
     """
 
     def forget(self):
         super().forget()
         self.copies = []
+
+    async def pages(self, jid, backward):
+        pages, key = [], {"before": ""} if backward else {}
+        while not pages or not pages[-1].complete:
+            pages.append(await self.page(jid, **key))
+            key = {"before": pages[-1].first} if backward else {"after": pages[-1].last}
+        return pages
 
     async def await_messages(self, jid, bodies):
         """These must come next, each one once, and nothing else."""
@@ -47,18 +54,14 @@ async def archive(romeo, juliet):
     for body in bodies:
         await romeo.send(juliet.jid, body)
     await juliet.await_messages(romeo.jid, bodies)
-    for reader, peer in ((juliet, None), (romeo, juliet.jid)):  # all of it, and what is with one peer
-        forward, key = [], None
-        while not forward or not forward[-1].complete:
-            forward.append(await reader.page(peer, after=key))
-            key = forward[-1].last
-        backward, key = [], ""
-        while not backward or not backward[-1].complete:
-            backward.append(await reader.page(peer, before=key))
-            key = backward[-1].first
+    # All of it, and what is with one peer. Romeo's node has kept the messages before it answers; that of juliet may show
+    # them a moment earlier than they are kept.
+    for reader, peer in ((romeo, None), (juliet, romeo.jid)):
+        forward, backward = await reader.pages(peer, False), await reader.pages(peer, True)
         for pages, want in ((forward, (bodies[:50], bodies[50:100], bodies[100:])),
                             (backward, (bodies[70:], bodies[20:70], bodies[:20]))):
             same("the pages", [page.bodies for page in pages], list(want))
+            same("which page is the last", [page.complete for page in pages], [False, False, True])
             for page in pages:
                 if peer is None or page.count is not None:  # XEP-0059 §2.6: a server need not tell
                     same("how many there are", page.count, MANY)

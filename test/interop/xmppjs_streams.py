@@ -39,8 +39,9 @@ class XmppJSStreams(XmppJS, Streams):
         return (await self.back())["resumed"]
 
     async def page(self, jid, **key):
-        keys = [[name, {}, value] for name, value in key.items() if value is not None]
-        fields = [["field", {"var": name}, ["value", {}, value]] for name, value in (("FORM_TYPE", MAM), ("with", jid)) if value]
+        keys = [[name, {}, value] for name, value in key.items()]
+        fields = [["field", {"var": name}, ["value", {}, value]]
+                  for name, value in (("FORM_TYPE", MAM), ("with", jid)) if value]
         self.results = []
         answer = parse(await self._call("iq", type="set", to=None, payload=[
             "query", {"xmlns": MAM, "queryid": "page"}, ["x", {"xmlns": DATA, "type": "submit"}, *fields],

@@ -109,6 +109,10 @@ func (a *Administration) endSessions(ctx context.Context, c *adhoc.Call) (adhoc.
 		if err := a.check(ctx, who); err != nil {
 			return adhoc.Reply{}, err
 		}
+		// Choice: what a client comes back with, without asking its user, is worth nothing from now on (XEP-0484).
+		if _, err := a.Accounts.RevokeTokens(ctx, who); err != nil {
+			return adhoc.Reply{}, err
+		}
 		all = append(all, a.Sessions.Account(who)...)
 	}
 	end := func(context.Context) {

@@ -7,7 +7,7 @@ import re
 
 HERE = pathlib.Path(__file__).parent
 LIBRARIES = HERE.parent / ".cache" / "smack"
-PASSING, NOT_YET = HERE / "passing.txt", HERE / "notyet.txt"
+PASSING, NOT_YET, NOT_SPREAD = HERE / "passing.txt", HERE / "notyet.txt", HERE / "notspread.txt"
 REPLY = 2000  # milliseconds that a test waits for an answer
 
 PASSED, FAILED, NOT_POSSIBLE = "passed", "failed", "not possible"  # the outcomes that Suite.java writes
@@ -41,6 +41,9 @@ class Smack:
 
     async def play(self, server, cast, options):
         passing, not_yet, chosen = set(entries(PASSING)), entries(NOT_YET), options.only
+        if self.cluster:
+            not_yet |= entries(NOT_SPREAD)
+            passing = {name for name in passing if not covers(not_yet, name)}
         if chosen:
             passing = {name for name in passing if covers(chosen, name)}
             not_yet = {}
@@ -104,7 +107,7 @@ class Smack:
                                       for outcome in (PASSED, FAILED, NOT_POSSIBLE))
         new = sorted(name for name in passed - passing if not covers(not_yet, name))
         print(f"  smack: {len(passed)} passed, {len(failed)} failed, {len(impossible)} not possible, "
-              f"{len(not_yet)} not yet (notyet.txt), {len(new)} new")
+              f"{len(not_yet)} not yet, {len(new)} new")
         if new and update:
             PASSING.write_text("".join(f"{name}\n" for name in sorted({*entries(PASSING), *new})))
         for name in new:
