@@ -39,8 +39,8 @@ check: build ## formatting, go vet, the style test, build
 race: ## the race pass COUNT times (3), to find tests that fail now and then
 	$(POSTGRES) go test -race -shuffle=on -count=$(COUNT) -timeout=60m ./...
 
-soak: ## the long variants of the cluster's scenarios, as root on a quiet machine (10 minutes)
-	SOAK=1 go test -count=1 -v -timeout=60m ./cluster/internal/scenario
+soak: ## the long variants of the cluster's scenarios, as root on a quiet machine (20 minutes)
+	SOAK=1 go test -count=1 -v -timeout=60m ./cluster/internal/scenario ./test/cluster
 
 # Go's fuzzer sometimes reports the end of its time as "context deadline exceeded": no failure of ours.
 fuzz: ## every fuzz target for TIME (30s) each

@@ -108,7 +108,7 @@ type crossStep struct {
 }
 
 func (b *bench) crossSteps() []crossStep {
-	length := []string{"--duration", b.duration.String(), "--drain", "1m"}
+	length := []string{"--duration", b.duration.String(), "--drain", "15s"}
 	cpu := func(window string, to row) crossStep {
 		return crossStep{append([]string{"chat", "-w", window}, length...), false, func(server string, r *load.Report) {
 			b.add(to, server, r.Server.PerOperation)

@@ -223,12 +223,15 @@ func (e *erlang) named(cmd *exec.Cmd, name string) *exec.Cmd {
 	return cmd
 }
 
-// join has a node join the first one. It does so as soon as ejabberd runs there.
+// join has a node join the first one, once ejabberd has started there: to stop it earlier, as joining does, would hang.
 func (e *erlang) join(ctx context.Context, n int) error {
 	const done = "joined"
-	call := fmt.Sprintf("io:format(\"~p\", [rpc:call('%s', ejabberd_cluster, join, ['%s'])]), "+
-		"io:format(\" %s ~p\", [length(rpc:call('%s', ejabberd_cluster, get_nodes, []))]), halt().", e.node(n), e.node(0), done, e.node(n))
+	call := fmt.Sprintf("{ejabberd, _, _} = lists:keyfind(ejabberd, 1, rpc:call('%[1]s', application, which_applications, [])), "+
+		"io:format(\"~p\", [rpc:call('%[1]s', ejabberd_cluster, join, ['%[2]s'])]), "+
+		"io:format(\" %[3]s ~p\", [length(rpc:call('%[1]s', ejabberd_cluster, get_nodes, []))]), halt().", e.node(n), e.node(0), done)
 	return poll(ctx, func() error {
+		ctx, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
 		out, err := e.named(exec.CommandContext(ctx, "erl", "-noinput", "-hidden", "-eval", call), "ask@localhost").CombinedOutput()
 		if err == nil && !strings.Contains(string(out), done+" "+strconv.Itoa(n+1)) {
 			err = errors.New("it has not joined")

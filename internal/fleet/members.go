@@ -47,6 +47,9 @@ type loss struct {
 func (f *Fleet) observe(was, is cluster.Row[*seat]) {
 	mine, theirs := was.Owner == f.self, is.Owner != "" && is.Owner != f.self && !is.Orphan
 	fresh := was.Owner == "" || mine
+	if theirs && !fresh && was.Value.uid != is.Value.uid && !is.Value.has(took) {
+		fresh = true // two halves have met, and each had a session of the full JID
+	}
 	switch {
 	case was.Owner != "" && !mine && !was.Orphan && was.Value.has(available) && is.Owner == "":
 		f.notes.add(func(n *notes) {
@@ -161,8 +164,8 @@ func (f *Fleet) conflict(key string) {
 			continue
 		}
 		f.metrics.conflicts.Add(1)
-		if row.Value.has(took) {
-			s.Supersede()
+		if row.Value.has(took) || row.Value.has(available) {
+			s.Supersede() // contacts were told who is there now, or ask for it
 		}
 		// RFC 6120 §7.7.2.2, by the same choice as for two sessions on one node.
 		f.workers.Do(func() { s.End(stream.Err(stream.Conflict, "replaced by a new connection")) })

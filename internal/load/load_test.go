@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -62,6 +63,28 @@ func TestScenarios(t *testing.T) {
 			}
 			var text bytes.Buffer
 			if err := r.Write(&text); err != nil || !strings.Contains(text.String(), "lost 0") {
+				t.Errorf("%v: %s", err, text.String())
+			}
+		})
+	}
+}
+
+// TestNodes has every pair talk across nodes.
+func TestNodes(t *testing.T) {
+	for _, nodes := range []int{2, 3} {
+		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
+			c := xmpptest.StartCluster(t, xmpptest.Options{Set: []string{"registration.open=true", "registration.free_loopback=true"}}, nodes)
+			cfg := short("", load.Chat)
+			cfg.Addrs = nil
+			for _, s := range c.Nodes {
+				cfg.Addrs = append(cfg.Addrs, s.Addresses()["c2s"][0])
+			}
+			r, err := load.Run(t.Context(), cfg)
+			if err != nil || r.Operations == 0 || r.Server == nil {
+				t.Fatalf("%v: %+v", err, r)
+			}
+			var text bytes.Buffer
+			if err := r.Write(&text); err != nil || !strings.Contains(strings.Join(strings.Fields(text.String()), " "), fmt.Sprintf("nodes %d", nodes)) {
 				t.Errorf("%v: %s", err, text.String())
 			}
 		})

@@ -78,3 +78,20 @@ func TestProcesses(t *testing.T) {
 		t.Error("processor time of no process")
 	}
 }
+
+// TestPartnersApart: the two of each pair are on different nodes, and all nodes have sessions.
+func TestPartnersApart(t *testing.T) {
+	for _, nodes := range []int{2, 3, 4, 5} {
+		c := Config{Addrs: strings.Split("abcde", "")[:nodes]}
+		seen := map[string]bool{}
+		for n := range 20 {
+			seen[c.addr(n)] = true
+			if c.addr(n) == c.addr(n^1) {
+				t.Errorf("%d nodes: sessions %d and %d are both on %s", nodes, n, n^1, c.addr(n))
+			}
+		}
+		if len(seen) != nodes {
+			t.Errorf("of %d nodes only %v have sessions", nodes, seen)
+		}
+	}
+}

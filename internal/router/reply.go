@@ -7,6 +7,7 @@ import (
 
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/session"
+	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 	"github.com/starling-im/starling/internal/xmpp/xml"
 )
@@ -53,7 +54,12 @@ func (r *Router) Bounce(ctx context.Context, st *stanza.Stanza, err error) {
 func (r *Router) failure(st *stanza.Stanza, err error) *stanza.Failure {
 	level := slog.LevelDebug
 	var failure *stanza.Failure
-	if !errors.As(err, &failure) {
+	switch {
+	case errors.As(err, &failure):
+	case errors.Is(err, store.ErrUnavailable): // passes, and the sender may try again
+		level = slog.LevelWarn
+		failure = stanza.Err(stanza.ResourceConstraint, "the database is away")
+	default:
 		level = slog.LevelError
 		failure = stanza.Err(stanza.InternalServerError, "")
 	}

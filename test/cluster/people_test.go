@@ -23,6 +23,7 @@ type person struct {
 
 	mu    sync.Mutex // guards what follows
 	got   []xml.Element
+	known int              // how many of got belong to what is over
 	said  map[string][]int // numbers of the messages that came in place of got, by sender
 	over  error            // the connection has ended
 	heard chan struct{}    // closed and made anew with each change
@@ -117,10 +118,40 @@ func (p *person) until(what string, yes func() bool) {
 	}
 }
 
+// join registers somebody and logs them in on a node.
+func (w *world) join(name, full string) *person {
+	w.t.Helper()
+	w.nodes[name].register(jid.MustParse(full).Local())
+	return w.nodes[name].login(full)
+}
+
+// sees checks that the last that has come of somebody's presence says that they are there.
+func (p *person) sees(who jid.JID) {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var told []string
+	for _, e := range p.got {
+		if e.Local == "presence" && e.Attr("from") == who.String() {
+			told = append(told, e.Attr("type"))
+		}
+	}
+	if len(told) == 0 || told[len(told)-1] != "" {
+		p.t.Errorf("%s does not see %s, who is there; of what types presence came: %q", p.jid, who, told)
+	}
+}
+
+// begin lets await and count look only at what comes from now on.
+func (p *person) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known = len(p.got)
+}
+
 // await waits for a stanza.
 func (p *person) await(what string, is func(xml.Element) bool) {
 	p.t.Helper()
-	p.until(what, func() bool { return slices.ContainsFunc(p.got, is) })
+	p.until(what, func() bool { return slices.ContainsFunc(p.got[p.known:], is) })
 }
 
 // ends waits until the server has ended the connection.
@@ -133,12 +164,27 @@ func (p *person) ends() {
 func (p *person) count(is func(xml.Element) bool) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, e := range p.got {
+	for _, e := range p.got[p.known:] {
 		if is(e) {
 			n++
 		}
 	}
 	return n
+}
+
+// undisturbed checks that the server has not ended the stream.
+func (p *person) undisturbed() {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.got {
+		if e.Local == "error" && e.Space == xml.NSStream {
+			p.t.Errorf("%s was sent away: %s", p.jid, e)
+		}
+	}
+	if p.over != nil {
+		p.t.Errorf("the connection of %s has ended: %v", p.jid, p.over)
+	}
 }
 
 func (p *person) send(text string) {
@@ -169,6 +215,36 @@ func (p *person) say(to string, from, upTo int) {
 			p.t.Errorf("%s says %d: %v", p.jid, i, err)
 			return
 		}
+	}
+}
+
+// talk says something 40 times a second until it is told to stop. That returns how many messages the server has
+// handled.
+func (p *person) talk(to string) (stop func() int) {
+	enough, done, n := make(chan struct{}), make(chan struct{}), 0
+	go func() {
+		defer close(done)
+		pace := time.NewTicker(25 * time.Millisecond)
+		defer pace.Stop()
+		for {
+			select {
+			case <-pace.C:
+				p.say(to, n, n+1)
+				n++
+			case <-enough:
+				return
+			case <-p.t.Context().Done():
+				return
+			}
+		}
+	}()
+	p.t.Cleanup(func() { <-done })
+	return func() int {
+		p.t.Helper()
+		close(enough)
+		<-done
+		p.settled()
+		return n
 	}
 }
 
@@ -207,6 +283,18 @@ func eachOnce(t testing.TB, who string, numbers []int, upTo int) {
 	inOrder(t, who, slices.Sorted(slices.Values(numbers)), 0, upTo)
 }
 
+// whole checks that of numbers below upTo none is missing, and few are there twice: what was under way when a link ended
+// may be.
+func whole(t testing.TB, who string, numbers []int, upTo int) {
+	t.Helper()
+	const few = 5
+	all := slices.Compact(slices.Sorted(slices.Values(numbers)))
+	inOrder(t, who, all, 0, upTo)
+	if twice := len(numbers) - len(all); twice > few {
+		t.Errorf("%s: %d of %d messages came twice", who, twice, len(all))
+	}
+}
+
 // befriend makes people who are there see each other's presence.
 func befriend(a, b *person) {
 	a.t.Helper()
@@ -222,6 +310,13 @@ func befriend(a, b *person) {
 		to.send("<presence type='subscribed' to='" + from.jid.Bare().String() + "'/>")
 		from.await("subscribed", presence("subscribed", to.jid))
 		from.await("presence", presence("", to.jid))
+	}
+}
+
+// available tells a presence that says that somebody is there.
+func available(who jid.JID) func(xml.Element) bool {
+	return func(e xml.Element) bool {
+		return e.Local == "presence" && e.Attr("type") == "" && e.Attr("from") == who.String()
 	}
 }
 

@@ -258,7 +258,7 @@ func TestHAProxy(t *testing.T) {
 		dead = nodes[2]
 	}
 	dead.kill()
-	for i := range 6 {
+	for i := range 3 {
 		b.login("tls", fmt.Sprintf("paris@example.org/new%d", i)).chats(back, fmt.Sprint("six", i))
 	}
 	b.says(dead, "DOWN")

@@ -83,8 +83,7 @@ func startNodes(t *testing.T, names ...string) (nodes []*node) {
 		t.Fatal(err)
 	}
 	database, token := storetest.URL(t, store.Postgres), cluster.NewToken()
-	peers := ""
-	for _, name := range names {
+	start := func(name, peers string) *node {
 		n := &node{t: t, name: name, data: t.TempDir(), log: filepath.Join(t.TempDir(), "log")}
 		n.cmd = exec.Command(path, "serve", "--data", n.data)
 		for _, set := range []string{
@@ -96,15 +95,19 @@ func startNodes(t *testing.T, names ...string) (nodes []*node) {
 		}
 		n.start()
 		nodes = append(nodes, n)
-		if peers == "" {
-			s, err := admin.Dial(n.info.AdminSocket).Cluster().Status(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			peers = s.Members[0].Address
-		}
+		return n
+	}
+	first := start(names[0], "")
+	first.runs()
+	s, err := admin.Dial(first.info.AdminSocket).Cluster().Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names[1:] {
+		start(name, s.Members[0].Address)
 	}
 	for _, n := range nodes {
+		n.runs()
 		until(t, n.name+" sees all nodes", func() bool {
 			s, err := admin.Dial(n.info.AdminSocket).Cluster().Status(t.Context())
 			return err == nil && s.State == "ready" && len(s.Members) == len(nodes)
@@ -130,7 +133,13 @@ func (n *node) start() {
 			n.t.Logf("%s wrote:\n%s", n.name, text[max(0, len(text)-16<<10):])
 		}
 	})
+}
+
+// runs waits until clients can log in.
+func (n *node) runs() {
+	n.t.Helper()
 	until(n.t, n.name+" runs", func() bool {
+		var err error
 		n.info, err = server.ReadRunInfo(n.data)
 		return err == nil && n.info.PID == n.cmd.Process.Pid
 	})

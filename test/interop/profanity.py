@@ -44,7 +44,7 @@ class Profanity(Client):
 
     async def _tmux(self, *args):
         process = await asyncio.create_subprocess_exec(
-            "tmux", "-u", "-S", self.home / "tmux", "-f", "/dev/null", *args, env=self._environment(),
+            "tmux", "-u", "-S", self.home / f"tmux{self.processes}", "-f", "/dev/null", *args, env=self._environment(),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
         out, err = await asyncio.wait_for(process.communicate(), DEADLINE)
         return process.returncode, out.decode(errors="replace"), err.decode(errors="replace")

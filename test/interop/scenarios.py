@@ -76,6 +76,7 @@ class Streams(Tour):
         suffix = os.urandom(3).hex()
         async with Wire(server.node(1).address(self.tls)) as wire:
             through = Running({self.tls: wire.address}, server.folder, server.domain)
+            through.settled = server.node(1).settled
             places = (("romeo", server.node(0)), ("juliet", through), ("juliet", server.node(2)))
             cast.extend(self.kind(place, self.tls, f"{who}{suffix}", f"{who} sesame") for who, place in places)
             await keep_messages(*cast, wire)

@@ -1,6 +1,10 @@
 """A TCP connection between a client and the server that can be cut."""
 
 import asyncio
+import socket
+import struct
+
+NO_LINGER = struct.pack("ii", 1, 0)  # closing means RST, not FIN, for which TLS would wait
 
 
 class Wire:
@@ -24,6 +28,7 @@ class Wire:
     def cut(self):
         """Resets all connections: no side hears more from the other. The next connection is whole again."""
         for end in self.ends:
+            end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             end.abort()
         self.deaf = False
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,8 @@ type end struct {
 	bus  bus.Bus
 	peer string
 	sink *sink
+
+	acked func() // is called for each acknowledgement that comes; may be nil
 }
 
 func (e *end) Frame(b []byte) error { return e.bus.Publish(bus.Data, "l."+e.peer, b) }
@@ -96,6 +99,9 @@ func pair(t *testing.T, e *mem.Engine, source link.Source) (a, b *end) {
 			ack, err := frame.ParseAck(m.Data)
 			if err != nil {
 				t.Error(err)
+			}
+			if x.acked != nil {
+				x.acked()
 			}
 			x.OnAck(ack)
 		})
@@ -437,6 +443,43 @@ func TestSource(t *testing.T) {
 		}
 		if at != 501 || b.sink.reached != 500 && b.sink.reached != 501 {
 			t.Errorf("the table ends at %d, the last record waited for %d", at, b.sink.reached)
+		}
+	})
+}
+
+// TestPause: what may wait is collected while there is much of it, and goes at once while there is little.
+func TestPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 1000
+		a, b := pair(t, mem.New(mem.Options{Seed: 5}), nil)
+		var acks atomic.Int64
+		a.acked = func() { acks.Add(1) }
+		post := func(k int) {
+			if err := b.Post(frame.ChannelMsg, number(k, 20)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		began := time.Now()
+		post(0)
+		until(t, "arrival of a post", func() bool { return a.sink.count() == 1 })
+		if late := time.Since(began); late >= 2*time.Millisecond {
+			t.Errorf("a single post arrives after %v", late)
+		}
+		for i := range n {
+			post(i + 1)
+			if err := a.Send(t.Context(), frame.ChannelMsg, number(i, 20)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Microsecond)
+		}
+		until(t, "arrival", func() bool { return a.sink.count() == n+1 && b.sink.count() == n && a.Stats().Unacked == 0 })
+		until(t, "acknowledgement of posts", func() bool { return b.Stats().Unacked == 0 })
+		if got := b.Stats().Sent; got > n/10 {
+			t.Errorf("%d posts left in %d frames", n, got)
+		}
+		if got := acks.Load(); got > n/10 {
+			t.Errorf("%d frames had %d acknowledgements", a.Stats().Sent, got)
 		}
 	})
 }

@@ -147,8 +147,9 @@ func (o *outbox) nap(now time.Time) (d time.Duration, held bool) {
 		d = max(o.quiet.Add(o.timeout).Sub(now), time.Millisecond)
 	}
 	if len(o.marks) > o.first { // posts
-		if rest := o.left.Add(pause).Sub(now); rest > 0 { // else something else keeps them, and will wake the pump
-			d = min(d, rest)
+		d = min(d, o.left.Add(pause).Sub(now))
+		if d <= 0 { // their time came a moment ago, or something else keeps them
+			d = pause / 2
 		}
 	}
 	return d, false

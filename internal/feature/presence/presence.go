@@ -276,6 +276,9 @@ func (p *presence) lost(ctx context.Context, e *module.Passage) error {
 	if err != nil {
 		return err
 	}
+	if s := p.Sessions.Find(e.Session.JID); s != nil && s.State().Available() {
+		return nil // bound again meanwhile, and has told
+	}
 	st := stanza.New(stanza.Presence, stanza.Unavailable, "", jid.JID{}).WithFrom(e.Session.JID)
 	if !e.Here {
 		p.broadcast(ctx, e.Session, st, contacts)

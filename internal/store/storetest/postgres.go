@@ -24,15 +24,20 @@ var errNoPostgres = errors.New("initdb and postgres are neither in PATH nor unde
 // the process that started it, however that ends.
 type PostgresServer struct {
 	URL   string // postgres:// with the administrator's name
+	dir   string
 	guard *exec.Cmd
-	alive io.Closer // the guard's standard input
+	alive io.WriteCloser // the guard's standard input
 }
 
 // guardScript runs the server until its standard input ends, which it does at the latest with our process; then it stops the
-// server and removes the directory. $1 is the directory, $2 the postgres program, the rest its arguments.
+// server and removes the directory. Each line that it reads before stops the server or starts it again, in turn. $1 is the
+// directory, $2 the postgres program, the rest its arguments.
 const guardScript = `dir=$1; shift
-"$@" </dev/null >"$dir/log" 2>&1 &
-cat >/dev/null
+while "$@" </dev/null >>"$dir/log" 2>&1 & read -r line; do
+	kill -INT $!
+	wait
+	read -r line || break
+done
 kill -QUIT $!
 wait
 rm -rf "$dir"`
@@ -48,11 +53,11 @@ func StartPostgres(fsync bool) (*PostgresServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &PostgresServer{URL: (&url.URL{
+	s := &PostgresServer{dir: dir, URL: (&url.URL{
 		Scheme: "postgres", User: url.User("postgres"), Path: "/postgres",
 		RawQuery: url.Values{"host": {dir}}.Encode(),
 	}).String()}
-	if err := s.start(bin, dir, fsync); err != nil {
+	if err := s.start(bin, fsync); err != nil {
 		s.Stop()
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("start a PostgreSQL server for tests: %w", err)
@@ -60,7 +65,8 @@ func StartPostgres(fsync bool) (*PostgresServer, error) {
 	return s, nil
 }
 
-func (s *PostgresServer) start(bin, dir string, fsync bool) error {
+func (s *PostgresServer) start(bin string, fsync bool) error {
+	dir := s.dir
 	attr, err := unprivileged(dir)
 	if err != nil {
 		return err
@@ -88,11 +94,39 @@ func (s *PostgresServer) start(bin, dir string, fsync bool) error {
 		return err
 	}
 	s.alive = in
-	return s.await(filepath.Join(dir, "log"))
+	return s.await()
+}
+
+// Halt stops the server, which ends all connections, until Resume. It returns when it has ended.
+func (s *PostgresServer) Halt() error {
+	if _, err := io.WriteString(s.alive, "\n"); err != nil {
+		return err
+	}
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-again.C {
+		_, err := os.Stat(filepath.Join(s.dir, "data", "postmaster.pid"))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case time.Now().After(deadline):
+			return errors.New("PostgreSQL does not stop")
+		}
+	}
+}
+
+// Resume starts the server again after Halt, with all its data, and waits until it answers.
+func (s *PostgresServer) Resume() error {
+	if _, err := io.WriteString(s.alive, "\n"); err != nil {
+		return err
+	}
+	return s.await()
 }
 
 // await waits until the server answers.
-func (s *PostgresServer) await(log string) error {
+func (s *PostgresServer) await() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	again := time.NewTicker(20 * time.Millisecond)
@@ -105,7 +139,7 @@ func (s *PostgresServer) await(log string) error {
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			said, _ := os.ReadFile(log)
+			said, _ := os.ReadFile(filepath.Join(s.dir, "log"))
 			return fmt.Errorf("%w\n%s", err, said)
 		}
 	}

@@ -57,12 +57,7 @@ func URL(t testing.TB, d store.Dialect) string {
 		return "sqlite:" + filepath.Join(t.TempDir(), "test.db")
 	}
 	server, err := postgres()
-	if errors.Is(err, errNoPostgres) && os.Getenv("CI") != "true" {
-		t.Skipf("PostgreSQL is not tested: %v", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	need(t, err)
 	name := "starling_test_" + strings.ToLower(rand.Text())
 	command(t, server.URL, "CREATE DATABASE "+name)
 	t.Cleanup(func() { command(t, server.URL, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)") })
@@ -72,6 +67,26 @@ func URL(t testing.TB, d store.Dialect) string {
 	}
 	u.Path = "/" + name
 	return u.String()
+}
+
+// Server starts a PostgreSQL server for this test alone, which may halt it.
+func Server(t testing.TB) *PostgresServer {
+	t.Helper()
+	server, err := StartPostgres(false)
+	need(t, err)
+	t.Cleanup(server.Stop)
+	return server
+}
+
+// need ends the test if PostgreSQL cannot be had.
+func need(t testing.TB, err error) {
+	t.Helper()
+	if errors.Is(err, errNoPostgres) && os.Getenv("CI") != "true" {
+		t.Skipf("PostgreSQL is not tested: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // postgres returns the server of this test program; the first call may have to start it. A started one ends with the process.
