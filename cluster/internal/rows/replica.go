@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	askAgain = 2 * time.Second  // between two repairs, and when nothing of a snapshot has come for so long
-	noAnswer = 30 * time.Second // to which this grows: who is asked anew begins anew, and a busy node would never end
-	maxStood = 4                // beacons that tell of changes which do not come
-	maxTombs = 1 << 20          // deletions remembered while a snapshot comes
+	askAgain = 2 * time.Second // between two repairs, and when nothing of a snapshot has come for so long
+	noAnswer = 8 * time.Second // to which this grows: who is asked anew begins anew, and a busy node would never end
+	maxStood = 4               // beacons that tell of changes which do not come
+	maxTombs = 1 << 20         // deletions remembered while a snapshot comes
 )
 
 // Replica is the copy of another node's rows, in all tables. It begins by asking for all of them, and does so again
