@@ -37,7 +37,9 @@ class SlixStreams(Slix, Streams):
         self.xmpp.add_event_handler("session_resumed", lambda _: settle(True))
         self.xmpp.add_event_handler("session_start", lambda _: settle(False))
         if self.xmpp.transport is not None:
-            await self._settled("the end of the connection", self.xmpp.wait_until("disconnected", DEADLINE))
+            gone = asyncio.ensure_future(self.xmpp.wait_until("disconnected", DEADLINE))
+            self.xmpp.transport.abort()  # or TLS may wait for the other side to say goodbye
+            await self._settled("the end of the connection", gone)
         self.xmpp.connect(*self.server.address(self.tls))
         return await self._settled("a stream again", outcome)
 
