@@ -95,8 +95,6 @@ for a, b in ((Slix, Slix), (XmppJS, XmppJS), (Slix, XmppJS)):
     SCENARIOS[f"cluster {a.kind}-{b.kind}"] = Story("starttls", a, b, cluster=True)
 for kind in (SlixFeatures, XmppJSFeatures):
     SCENARIOS[f"cluster {kind.kind}-features"] = Tour("starttls", kind, cluster=True)
-for kind in (SlixStreams, XmppJSStreams):
-    SCENARIOS[f"cluster {kind.kind}-streams"] = Streams("starttls", kind, cluster=True)
 SCENARIOS["cluster smack"] = Smack(cluster=True)
 
 
