@@ -78,38 +78,13 @@ func (n *Node) channel(c *Channel) *Channel {
 // says that there is no such member, or that it went before the record was accepted; an accepted record is
 // applied there or handed back here. Records to the node itself are not accepted.
 func (c *Channel) Send(ctx context.Context, to string, record []byte) error {
-	if len(record) > MaxRecord {
-		return ErrTooBig
-	}
-	l := c.link(to)
-	if l == nil {
-		return ErrGone
-	}
-	b := c.wrap(record)
-	defer wrapped.Put(b)
-	err := l.Send(ctx, frame.ChannelMsg, *b)
-	if errors.Is(err, link.ErrClosed) {
-		return ErrGone
-	}
-	return err
+	return c.give(to, record, func(l *link.Link, body []byte) error { return l.Send(ctx, frame.ChannelMsg, body) })
 }
 
 // TrySend is Send that does not wait: ErrFull says that the window is full, or that others wait for room already.
 func (c *Channel) TrySend(to string, record []byte) error {
-	if len(record) > MaxRecord {
-		return ErrTooBig
-	}
-	l := c.link(to)
-	if l == nil {
-		return ErrGone
-	}
-	b := c.wrap(record)
-	defer wrapped.Put(b)
-	err := l.Try(frame.ChannelMsg, *b)
-	switch {
-	case errors.Is(err, link.ErrClosed):
-		return ErrGone
-	case errors.Is(err, link.ErrFull):
+	err := c.give(to, record, func(l *link.Link, body []byte) error { return l.Try(frame.ChannelMsg, body) })
+	if errors.Is(err, link.ErrFull) {
 		return ErrFull
 	}
 	return err
@@ -119,6 +94,15 @@ func (c *Channel) TrySend(to string, record []byte) error {
 // came over the channel, whose number those bound. Under load it leaves up to 2 ms later, with what is sent then.
 // ErrTooBig says that too many are on their way.
 func (c *Channel) Reply(to string, record []byte) error {
+	err := c.give(to, record, func(l *link.Link, body []byte) error { return l.Post(frame.ChannelMsg, body) })
+	if errors.Is(err, link.ErrFull) {
+		return ErrTooBig
+	}
+	return err
+}
+
+// give hands a record, with the name of the channel before it, to the link to a member.
+func (c *Channel) give(to string, record []byte, hand func(*link.Link, []byte) error) error {
 	if len(record) > MaxRecord {
 		return ErrTooBig
 	}
@@ -128,12 +112,9 @@ func (c *Channel) Reply(to string, record []byte) error {
 	}
 	b := c.wrap(record)
 	defer wrapped.Put(b)
-	err := l.Post(frame.ChannelMsg, *b)
-	switch {
-	case errors.Is(err, link.ErrClosed):
+	err := hand(l, *b)
+	if errors.Is(err, link.ErrClosed) {
 		return ErrGone
-	case errors.Is(err, link.ErrFull):
-		return ErrTooBig
 	}
 	return err
 }

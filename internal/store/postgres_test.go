@@ -3,102 +3,19 @@ package store_test
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
-	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/store/storetest"
 )
 
-// wire is a way to PostgreSQL that can be cut.
-type wire struct {
-	url    string
-	target *pgx.ConnConfig
-	path   string
-
-	mu       sync.Mutex // guards the fields below
-	listener net.Listener
-	conns    []net.Conn
-}
-
-func newWire(t *testing.T, target string) *wire {
-	t.Helper()
-	cfg, err := pgx.ParseConfig(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := url.Parse(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	u.Host, u.RawQuery = "", url.Values{"host": {dir}, "sslmode": {"disable"}}.Encode()
-	w := &wire{url: u.String(), target: cfg, path: filepath.Join(dir, ".s.PGSQL.5432")}
-	t.Cleanup(w.cut)
-	return w
-}
-
-// join makes the way passable.
-func (w *wire) join(t *testing.T) {
-	t.Helper()
-	l, err := net.Listen("unix", w.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.mu.Lock()
-	w.listener = l
-	w.mu.Unlock()
-	go func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			network, address := pgconn.NetworkAddress(w.target.Host, w.target.Port)
-			out, err := net.Dial(network, address)
-			if err != nil {
-				in.Close()
-				return
-			}
-			w.mu.Lock()
-			w.conns = append(w.conns, in, out)
-			w.mu.Unlock()
-			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
-				go func() {
-					io.Copy(pair[0], pair[1])
-					pair[0].Close()
-				}()
-			}
-		}
-	}()
-}
-
-// cut ends all connections and refuses new ones.
-func (w *wire) cut() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.listener != nil {
-		w.listener.Close()
-	}
-	for _, c := range w.conns {
-		c.Close()
-	}
-	w.conns = nil
-}
-
 func TestPostgresGoesAwayAndComesBack(t *testing.T) {
-	w := newWire(t, storetest.URL(t, store.Postgres))
-	w.join(t)
-	db, err := store.Open(t.Context(), w.url, store.Options{})
+	w := storetest.NewWire(t, storetest.URL(t, store.Postgres))
+	w.Join(t)
+	db, err := store.Open(t.Context(), w.URL, store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +40,7 @@ func TestPostgresGoesAwayAndComesBack(t *testing.T) {
 	}
 	use(8)
 
-	w.cut()
+	w.Cut()
 	if err := db.Write(t.Context(), insert(1)); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("Write without a database = %v", err)
 	}
@@ -131,15 +48,15 @@ func TestPostgresGoesAwayAndComesBack(t *testing.T) {
 		t.Errorf("Ping without a database = %v", err)
 	}
 
-	w.join(t)
+	w.Join(t)
 	if err := db.Write(t.Context(), insert(2)); err != nil {
 		t.Errorf("Write when the database is back = %v", err)
 	}
 
 	// A restart that nobody noticed: every pooled connection is dead, yet no call may fail.
 	use(8)
-	w.cut()
-	w.join(t)
+	w.Cut()
+	w.Join(t)
 	if err := db.Write(t.Context(), insert(3)); err != nil {
 		t.Errorf("Write after a restart = %v", err)
 	}
@@ -149,13 +66,13 @@ func TestPostgresGoesAwayAndComesBack(t *testing.T) {
 		if err := insert(4)(tx); err != nil {
 			return err
 		}
-		w.cut()
+		w.Cut()
 		return insert(5)(tx)
 	})
 	if !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("Write that lost its connection = %v", err)
 	}
-	w.join(t)
+	w.Join(t)
 	if got := ids(t, db); got != "2 3" {
 		t.Errorf("rows: %q", got)
 	}

@@ -83,9 +83,9 @@ func kept(t *testing.T, a *archive.Archive, owner jid.JID) []string {
 
 // The database goes away in the middle of a talk: messages go on, nothing is lost, and all is in order when it is back.
 func TestDatabaseAway(t *testing.T) {
-	w := newWire(t, storetest.URL(t, store.Postgres))
-	w.join(t)
-	k := newTalk(t, w.url)
+	w := storetest.NewWire(t, storetest.URL(t, store.Postgres))
+	w.Join(t)
+	k := newTalk(t, w.URL)
 	k.say(20)
 	for round := range 3 {
 		if err := k.archive.Flush(t.Context()); err != nil {
@@ -94,12 +94,12 @@ func TestDatabaseAway(t *testing.T) {
 		if !k.archive.Oldest().IsZero() {
 			t.Errorf("round %d: something waits though all is committed", round)
 		}
-		w.cut()
+		w.Cut()
 		k.say(50)
 		if k.archive.Oldest().IsZero() {
 			t.Errorf("round %d: nothing waits though the database is away", round)
 		}
-		w.join(t)
+		w.Join(t)
 		k.say(10)
 	}
 	if got := kept(t, k.archive, jid.MustParse("juliet@a.test")); !slices.Equal(got, k.told) {
@@ -112,14 +112,14 @@ func TestDatabaseAway(t *testing.T) {
 
 // What a stanza leads to is committed before it is acknowledged, and delivered before that.
 func TestHeld(t *testing.T) {
-	w := newWire(t, storetest.URL(t, store.Postgres))
-	w.join(t)
-	k := newTalk(t, w.url)
+	w := storetest.NewWire(t, storetest.URL(t, store.Postgres))
+	w.Join(t)
+	k := newTalk(t, w.URL)
 	k.say(1)
 	if err := k.archive.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.cut()
+	w.Cut()
 	released := make(chan struct{})
 	flow := session.Flow{Session: k.server.Core().Sessions.Find(k.romeo.JID()), N: 1000, Held: session.Hold(func() { close(released) })}
 	m := stanza.New(stanza.Message, stanza.Chat, "held", k.juliet.JID(), xml.New(xml.NSClient, "body").WithText("hi")).WithFrom(k.romeo.JID())
@@ -134,7 +134,7 @@ func TestHeld(t *testing.T) {
 		t.Fatal("acknowledged though it is not committed")
 	default:
 	}
-	w.join(t)
+	w.Join(t)
 	select {
 	case <-released:
 	case <-time.After(30 * time.Second):
@@ -147,11 +147,11 @@ func TestHeld(t *testing.T) {
 
 // With the database away and too much waiting, messages still go on; they are not kept, and do not claim to be.
 func TestQueueFull(t *testing.T) {
-	w := newWire(t, storetest.URL(t, store.Postgres))
-	w.join(t)
-	k := newTalk(t, w.url)
+	w := storetest.NewWire(t, storetest.URL(t, store.Postgres))
+	w.Join(t)
+	k := newTalk(t, w.URL)
 	k.say(1)
-	w.cut()
+	w.Cut()
 	nurse := jid.MustParse("nurse@a.test")
 	for n := range archive.MaxQueue {
 		e := entry(nurse, n)
@@ -165,7 +165,7 @@ func TestQueueFull(t *testing.T) {
 	if err != nil || got.Attr("id") != "x" || got.Child(archive.NSStanzaID, "stanza-id") != nil {
 		t.Errorf("got %s, %v", got, err)
 	}
-	w.join(t)
+	w.Join(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	if err := k.archive.Flush(ctx); err != nil {

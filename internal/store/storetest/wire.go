@@ -1,4 +1,4 @@
-package archive_test
+package storetest
 
 import (
 	"io"
@@ -12,9 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// wire is a way to PostgreSQL that can be cut.
-type wire struct {
-	url    string
+// Wire is a way to PostgreSQL that can be cut.
+type Wire struct {
+	URL    string // of the database, over the wire
 	target *pgx.ConnConfig
 	path   string
 
@@ -23,7 +23,8 @@ type wire struct {
 	conns    []net.Conn
 }
 
-func newWire(t *testing.T, target string) *wire {
+// NewWire makes a way to the database with the URL target. It cannot be passed until Join.
+func NewWire(t *testing.T, target string) *Wire {
 	t.Helper()
 	cfg, err := pgx.ParseConfig(target)
 	if err != nil {
@@ -35,13 +36,13 @@ func newWire(t *testing.T, target string) *wire {
 	}
 	dir := t.TempDir()
 	u.Host, u.RawQuery = "", url.Values{"host": {dir}, "sslmode": {"disable"}}.Encode()
-	w := &wire{url: u.String(), target: cfg, path: filepath.Join(dir, ".s.PGSQL.5432")}
-	t.Cleanup(w.cut)
+	w := &Wire{URL: u.String(), target: cfg, path: filepath.Join(dir, ".s.PGSQL.5432")}
+	t.Cleanup(w.Cut)
 	return w
 }
 
-// join makes the way passable.
-func (w *wire) join(t *testing.T) {
+// Join makes the way passable.
+func (w *Wire) Join(t *testing.T) {
 	t.Helper()
 	l, err := net.Listen("unix", w.path)
 	if err != nil {
@@ -75,8 +76,8 @@ func (w *wire) join(t *testing.T) {
 	}()
 }
 
-// cut ends all connections and refuses new ones.
-func (w *wire) cut() {
+// Cut ends all connections and refuses new ones.
+func (w *Wire) Cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.listener != nil {
