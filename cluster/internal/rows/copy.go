@@ -34,22 +34,25 @@ func (t *Set[V]) put(o *Owner, op *frame.Op, gen uint32, sum *tally) error {
 	return err
 }
 
-func (t *Set[V]) remove(o *Owner, key string, seq uint64, sum *tally) error {
+func (t *Set[V]) remove(o *Owner, op *frame.Op, sum *tally) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.moved {
 		return errMoved
 	}
-	for r := t.rows[key]; r != nil; r = r.next {
-		if r.Owner == o && (r.Orphan || r.seq <= seq) {
-			t.extract(o, key)
+	stamp := op.Stamp
+	for r := t.rows[op.Key]; r != nil; r = r.next {
+		if r.Owner == o && (r.Orphan || r.seq <= op.Seq) {
+			t.extract(o, op.Key)
 			if !r.Orphan {
 				sum.Remove(r.sum)
-				t.ended(r)
+				stamp = max(stamp, r.Stamp)
 			}
 			break
 		}
 	}
+	t.ended(o, op.Key, stamp)
+	t.release(op.Key, stamp)
 	return nil
 }
 
@@ -85,7 +88,7 @@ func (t *Set[V]) sweep(o *Owner, gen uint32, seq uint64, sum *tally) {
 			t.extract(o, r.Key)
 			if !r.Orphan {
 				sum.Remove(r.sum)
-				t.ended(r)
+				t.ended(o, r.Key, r.Stamp)
 			}
 		}
 	}
@@ -96,9 +99,9 @@ func (t *Set[V]) drop(o *Owner, orphans bool) {
 	defer t.mu.Unlock()
 	for _, r := range t.of(o) {
 		t.extract(o, r.Key)
-		if !orphans {
-			t.ended(r)
-		} else if r.ttl > 0 && !r.bad {
+		if !orphans && !r.Orphan {
+			t.ended(o, r.Key, r.Stamp)
+		} else if orphans && r.ttl > 0 && !r.bad {
 			left := *r
 			left.Orphan, left.next = true, nil
 			if live := t.rows[r.Key]; live == nil || live.Orphan || live.Stamp < r.Stamp {
@@ -124,9 +127,16 @@ func (t *Set[V]) expire(o *Owner, died, now time.Time) (left bool) {
 func (t *Set[V]) collect(o *Owner, version uint8) (int, func([]byte, int) ([]byte, error)) {
 	t.mu.RLock()
 	rows := t.of(o)
+	var ends []frame.Op
+	if o.self {
+		ends = t.ends()
+	}
 	t.mu.RUnlock()
 	var value []byte
-	return len(rows), func(dst []byte, i int) ([]byte, error) {
+	return len(rows) + len(ends), func(dst []byte, i int) ([]byte, error) {
+		if i >= len(rows) {
+			return frame.AppendOp(dst, &ends[i-len(rows)], version), nil
+		}
 		r := rows[i]
 		var err error
 		if value, err = t.codec.Append(value[:0], r.Value); err != nil {

@@ -23,16 +23,46 @@ type inheritor interface {
 	calm()
 }
 
-// ended remembers that a row ended in order, so that nobody's older copy brings it back. It is called with mu held.
-func (t *Set[V]) ended(r *Row[V]) {
-	if r.Orphan || !t.store.mourning.Load() {
+// end is that a row ended in order.
+type end struct {
+	stamp uint64
+	own   bool // the row was this node's
+}
+
+// ended remembers that a row ended in order, so that nobody's older copy brings back what it followed. It is called with
+// mu held.
+func (t *Set[V]) ended(o *Owner, key string, stamp uint64) {
+	if !t.store.mourning.Load() {
 		return
 	}
 	if t.gone == nil {
-		t.gone = map[string]uint64{}
+		t.gone = map[string]end{}
 	}
-	if len(t.gone) < maxGone {
-		t.gone[r.Key] = max(t.gone[r.Key], r.Stamp)
+	if len(t.gone) < maxGone && t.gone[key].stamp < stamp {
+		t.gone[key] = end{stamp, o.self}
+	}
+}
+
+// ends lists the rows of this node that ended and are remembered. It is called with mu held.
+func (t *Set[V]) ends() (list []frame.Op) {
+	for key, e := range t.gone {
+		if e.own {
+			list = append(list, frame.Op{Delete: true, Stamp: e.stamp, Table: t.name, Key: key})
+		}
+	}
+	return list
+}
+
+// release removes the orphans of a key that a row which has ended had followed. It is called with mu held.
+func (t *Set[V]) release(key string, stamp uint64) {
+	var over []*Owner
+	for r := t.rows[key]; r != nil; r = r.next {
+		if r.Orphan && r.Stamp <= stamp {
+			over = append(over, r.Owner)
+		}
+	}
+	for _, o := range over {
+		t.extract(o, key)
 	}
 }
 
@@ -47,7 +77,7 @@ func (t *Set[V]) inherit(o *Owner, op *frame.Op, gen uint32) error {
 	switch {
 	case t.moved:
 		return errMoved
-	case o.phase.Load() != orphaned, len(t.gone) >= maxGone, t.gone[r.Key] >= r.Stamp:
+	case o.phase.Load() != orphaned, len(t.gone) >= maxGone, t.gone[r.Key].stamp >= r.Stamp:
 		return nil
 	}
 	for q := t.rows[r.Key]; q != nil; q = q.next {

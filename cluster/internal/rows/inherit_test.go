@@ -34,7 +34,7 @@ func TestInheritRows(t *testing.T) {
 			s.Mourn(true)
 			y := s.Living("y", 1)
 			_ = rows.put(y, &frame.Op{Key: "k", Seq: 1, Stamp: 9, Value: []byte("mine")}, 1, &tally{})
-			_ = rows.remove(y, "k", 9, &tally{})
+			_ = rows.remove(y, &frame.Op{Key: "k", Seq: 9}, &tally{})
 		}, ""},
 		{"taken over by one who left", func(s *Store, rows *Set[string], o *Owner) {
 			s.Bury(o, true)
@@ -49,11 +49,19 @@ func TestInheritRows(t *testing.T) {
 			rows.Put("k", "mine", []byte("mine"))
 			rows.Delete("k")
 		}, ""},
+		{"taken over and ended before this node heard of it", func(s *Store, rows *Set[string], o *Owner) {
+			s.Bury(o, true)
+			s.Mourn(true)
+			_ = rows.remove(s.Living("y", 1), &frame.Op{Key: "k", Stamp: 9}, &tally{})
+			if rows.Get("k") != nil {
+				t.Error("the orphan is still there")
+			}
+		}, ""},
 		{"an earlier row of the key ended", func(s *Store, rows *Set[string], o *Owner) {
 			s.Mourn(true)
 			y := s.Living("y", 1)
 			_ = rows.put(y, &frame.Op{Key: "k", Seq: 1, Stamp: 3, Value: []byte("mine")}, 1, &tally{})
-			_ = rows.remove(y, "k", 9, &tally{})
+			_ = rows.remove(y, &frame.Op{Key: "k", Seq: 9}, &tally{})
 			s.Bury(o, true)
 		}, "new"},
 	} {

@@ -131,7 +131,7 @@ func (r *Replica) apply(ops frame.Ops, after uint64) {
 	name := ""
 	for len(ops) > 0 {
 		ops.Read(op)
-		if op.Seq <= after {
+		if after > 0 && op.Seq <= after {
 			continue
 		}
 		r.clock.Observe(op.Stamp)
@@ -139,11 +139,11 @@ func (r *Replica) apply(ops frame.Ops, after uint64) {
 			t, name = r.store.table(op.Table), op.Table
 		}
 		if op.Delete {
-			if t.remove(r.owner, op.Key, op.Seq, &r.tally) == errMoved {
+			if t.remove(r.owner, op, &r.tally) == errMoved {
 				t = r.store.table(op.Table)
-				_ = t.remove(r.owner, op.Key, op.Seq, &r.tally)
+				_ = t.remove(r.owner, op, &r.tally)
 			}
-			if r.loading && len(r.tombs) < maxTombs {
+			if r.loading && op.Seq > 0 && len(r.tombs) < maxTombs {
 				r.tombs[tomb{op.Table, op.Key}] = op.Seq
 			}
 			continue

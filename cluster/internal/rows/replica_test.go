@@ -138,3 +138,36 @@ func TestReplica(t *testing.T) {
 		})
 	}
 }
+
+// TestEndsInSnapshot: a snapshot tells of rows that ended in order, for those whose orphans they followed.
+func TestEndsInSnapshot(t *testing.T) {
+	s := New("self", journal.New(1, frame.MaxVersion), clock.New(time.Now))
+	rows, err := NewSet(s, "t", Codec[string](text{}), Options[string]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Mourn(true)
+	rows.Put("k", "mine", []byte("mine"))
+	rows.Delete("k")
+	rows.Put("still", "here", []byte("here"))
+	c := newCopied()
+	dead := c.store.Living("x", 1)
+	_, _ = NewSet(c.store, "t", Codec[string](text{}), Options[string]{})
+	_ = c.store.table("t").put(dead, &frame.Op{Key: "k", Seq: 1, Stamp: 1, TTL: 1e6, Value: []byte("old")}, 1, &tally{})
+	c.store.Bury(dead, true)
+	c.store.Mourn(true)
+	for _, l := range s.ListOwn(frame.MaxVersion) {
+		var ops frame.Ops
+		for i := range l.Count {
+			if ops, err = l.Append(ops, i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Chunk(c.asked[0], ops)
+	}
+	seq, sum := s.journal.State()
+	c.Finish(frame.Snapshot{ID: c.asked[0], Seq: seq, Rows: sum.Rows, Digest: sum.Digest})
+	if st := c.store.Stats()[0]; st.Keys != 1 || st.Rows != 1 || st.Orphans != 0 {
+		t.Errorf("the copy is %+v", st)
+	}
+}

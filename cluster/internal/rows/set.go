@@ -27,7 +27,7 @@ type Set[V any] struct {
 	rows  map[string]*Row[V]
 	index map[string][]string // keys by term
 	moved bool                // a shelf that a table has replaced
-	gone  map[string]uint64   // stamps of rows that ended while there is mourning
+	gone  map[string]end      // rows that ended while there is mourning
 }
 
 // Options are what a table may have. Nil functions are left out.
@@ -128,14 +128,14 @@ func (t *Set[V]) Delete(key string) bool {
 	t.mu.Lock()
 	old := t.extract(t.store.self, key)
 	if old != nil {
-		t.ended(old)
+		t.ended(t.store.self, key, old.Stamp)
 	}
 	t.mu.Unlock()
 	if old == nil {
 		return false
 	}
 	sum.Remove(old.sum)
-	j.Record(&frame.Op{Delete: true, Seq: last + 1, Table: t.name, Key: key})
+	j.Record(&frame.Op{Delete: true, Seq: last + 1, Stamp: old.Stamp, Table: t.name, Key: key})
 	return true
 }
 

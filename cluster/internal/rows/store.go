@@ -47,8 +47,8 @@ type core interface {
 type copier interface {
 	// put stores a row, and tells how the tally of the owner's rows changed.
 	put(o *Owner, op *frame.Op, gen uint32, t *tally) error
-	// remove removes a row, unless it is newer than the sequence, and tells likewise.
-	remove(o *Owner, key string, seq uint64, t *tally) error
+	// remove removes the row of an operation's key, unless it is newer, and tells likewise.
+	remove(o *Owner, op *frame.Op, t *tally) error
 	// seqOf returns the sequence of an owner's row, 0 when there is none.
 	seqOf(o *Owner, key string) uint64
 	// sweep removes the owner's orphans, and its rows that are neither of the generation nor newer than the sequence.
@@ -67,7 +67,8 @@ type undertaker interface {
 
 // reader tells about rows.
 type reader interface {
-	// collect lists the owner's rows: how many, and what appends one of them as an operation, in a version.
+	// collect lists the owner's rows: how many, and what appends one of them as an operation, in a version. Those of
+	// this node are followed by the ends of rows that it remembers, whose operations have no sequence.
 	collect(o *Owner, version uint8) (int, func(dst []byte, i int) ([]byte, error))
 	// recount counts the owner's rows by their contents, and by what the rows say of themselves.
 	recount(o *Owner) (contents, claims tally)
