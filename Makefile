@@ -7,6 +7,7 @@ SHELL := bash
 VERSION ?= 0.1.0
 TIME  ?= 30s
 COUNT ?= 3
+TESTS ?=
 
 # Runs a command with a private PostgreSQL, which it starts before and stops after.
 POSTGRES := go run ./internal/store/storetest/pgserver --
@@ -39,8 +40,8 @@ check: build ## formatting, go vet, the style test, build
 race: ## the race pass COUNT times (3), to find tests that fail now and then
 	$(POSTGRES) go test -race -shuffle=on -count=$(COUNT) -timeout=60m ./...
 
-soak: ## the long variants of the cluster's scenarios, as root on a quiet machine (20 minutes)
-	SOAK=1 go test -count=1 -v -timeout=60m ./cluster/internal/scenario ./test/cluster
+soak: ## the long variants of the cluster's scenarios, one by one, as root on a quiet machine (20 minutes)
+	$(POSTGRES) test/soak $(TESTS)
 
 # Go's fuzzer sometimes reports the end of its time as "context deadline exceeded": no failure of ours.
 fuzz: ## every fuzz target for TIME (30s) each

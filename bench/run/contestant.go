@@ -44,7 +44,9 @@ type place struct {
 	Key      string // certificate and key of localhost
 	Cert     string
 	Dir      string
-	output   *os.File // what the server writes to standard output
+	Archive  string   // where ejabberd or Prosody keeps archives, in its own words; empty: nowhere
+	Managed  bool     // with stream management
+	output   *os.File // what the server writes
 }
 
 // instance is a server that runs.
@@ -61,9 +63,14 @@ const (
 	pollEvery    = 50 * time.Millisecond
 )
 
+// folder is where the server runs, and keeps what it has from one start to the next.
+func (c *contestant) folder(dir string) string {
+	return filepath.Join(dir, "at-"+strings.ReplaceAll(c.name, " ", "-"))
+}
+
 // start starts the server on its folder and waits until it takes connections.
 func (c *contestant) start(ctx context.Context, programs, dir string) (*instance, error) {
-	p := &place{programs: programs, dir: filepath.Join(dir, "at-"+strings.ReplaceAll(c.name, " ", "-"))}
+	p := &place{programs: programs, dir: c.folder(dir)}
 	if err := p.prepare(); err != nil {
 		return nil, err
 	}
@@ -72,7 +79,7 @@ func (c *contestant) start(ctx context.Context, programs, dir string) (*instance
 	if err != nil {
 		return nil, err
 	}
-	cmd.Dir, cmd.Stdout = p.dir, p.output
+	cmd.Dir, cmd.Stdout, cmd.Stderr = p.dir, p.output, p.output
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -86,12 +93,18 @@ func (c *contestant) start(ctx context.Context, programs, dir string) (*instance
 		}
 		select {
 		case ended := <-in.done:
-			return nil, fmt.Errorf("%s ended at once: %v", c.name, ended)
+			return nil, fmt.Errorf("%s ended at once: %v: %s", c.name, ended, p.said())
 		case <-ctx.Done():
 			return nil, errors.Join(fmt.Errorf("%s does not get ready: %w", c.name, err), in.stop())
 		case <-time.After(pollEvery):
 		}
 	}
+}
+
+// said is the end of what a server has written.
+func (p *place) said() string {
+	b, _ := os.ReadFile(filepath.Join(p.dir, "output"))
+	return string(b[max(0, len(b)-1000):])
 }
 
 // stop ends the server and waits until it is gone.

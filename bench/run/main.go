@@ -4,7 +4,7 @@
 //	go run ./bench/run
 //
 // Then it does the same with servers of several nodes, where the two of a pair are on different ones, beside two relays
-// in a row; -part has it do only one of both.
+// in a row, and with archives and stream management on; -part has it do only one of the three.
 //
 // Every server runs on this machine with the same settings as far as they have the same ones: clients only, registration
 // open, no rate limits, no log, plaintext or TLS with an ECDSA certificate. The runs are interleaved, so that whatever
@@ -44,9 +44,9 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", 5*time.Second, "length of one measurement")
 	flag.DurationVar(&o.settle, "settle", 10*time.Second, "rest before memory is looked at")
 	flag.StringVar(&o.only, "only", "", "names of the servers to run, with commas between; all if empty")
-	flag.StringVar(&o.part, "part", "", "servers or nodes, to do only that; both if empty")
+	flag.StringVar(&o.part, "part", "", "servers, nodes or archive, to do only that; all if empty")
 	flag.StringVar(&o.root, "root", ".", "root of the repository")
-	flag.StringVar(&o.out, "out", "bench/RESULTS.md", "file to write, from the root")
+	flag.StringVar(&o.out, "out", "bench/RESULTS.md", "file to write, from the root unless its path is absolute; of one that exists only the chapters of what is done change")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -61,7 +61,7 @@ func run(ctx context.Context, o *options) error {
 	if err := moreFiles(); err != nil {
 		return err
 	}
-	if o.part != "" && o.part != partServers && o.part != partNodes {
+	if !slices.Contains([]string{"", partServers, partNodes, partArchive}, o.part) {
 		return fmt.Errorf("there is no part %q", o.part)
 	}
 	dir, err := os.MkdirTemp("", "starling-bench")
@@ -76,24 +76,34 @@ func run(ctx context.Context, o *options) error {
 			return fmt.Errorf("build %s: %w", program, err)
 		}
 	}
-	path := filepath.Join(o.root, o.out)
+	path := o.out
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(o.root, path)
+	}
 	found, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if o.part != partNodes {
+	if o.part == "" || o.part == partServers {
 		b := newBench(o, dir)
 		if err := b.compare(ctx); err != nil {
 			return err
 		}
 		found = replace(found, "# Results\n", b.results())
 	}
-	if o.part != partServers {
+	if o.part == "" || o.part == partNodes {
 		b := newBench(o, dir)
 		if err := b.cross(ctx); err != nil {
 			return err
 		}
 		found = replace(found, nodesTitle, b.crossResults())
+	}
+	if o.part == "" || o.part == partArchive {
+		b := newBench(o, dir)
+		if err := b.keep(ctx); err != nil {
+			return err
+		}
+		found = replace(found, keptTitle, b.keptResults())
 	}
 	return os.WriteFile(path, found, 0o644)
 }
@@ -102,12 +112,13 @@ func run(ctx context.Context, o *options) error {
 const (
 	partServers = "servers"
 	partNodes   = "nodes"
+	partArchive = "archive"
 )
 
 // compare measures each server by itself.
 func (b *bench) compare(ctx context.Context) (err error) {
 	for _, c := range contestants() {
-		if b.only != "" && !strings.Contains(","+b.only+",", ","+c.name+",") {
+		if !b.wants(c.name) {
 			continue
 		}
 		if c.version, err = c.ask(); err != nil {
@@ -117,6 +128,11 @@ func (b *bench) compare(ctx context.Context) (err error) {
 		b.servers = append(b.servers, c)
 	}
 	return b.measure(ctx)
+}
+
+// wants tells whether a server is to be run.
+func (o *options) wants(name string) bool {
+	return o.only == "" || strings.Contains(","+o.only+",", ","+name+",")
 }
 
 // replace puts a part of the results, which ends where the next title of its rank begins, in the place of the one that has this title,

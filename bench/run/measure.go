@@ -51,10 +51,17 @@ type bench struct {
 	groups  []*group
 	samples map[key][]float64
 	faults  []string // what servers did wrong, in words
+
+	keepers  []*keeper
+	rounds   int               // how often the keepers were measured
+	postgres *postgres         // nil if there is none
+	archived map[string]*tally // of each keeper
+	filled   map[string]int    // messages in the archive of which pages are read
 }
 
 func newBench(o *options, dir string) *bench {
-	return &bench{options: o, dir: dir, started: time.Now(), samples: map[key][]float64{}}
+	return &bench{options: o, dir: dir, started: time.Now(), samples: map[key][]float64{},
+		archived: map[string]*tally{}, filled: map[string]int{}}
 }
 
 func (b *bench) add(r row, server string, value float64) {
@@ -215,7 +222,7 @@ func (b *bench) loadAt(ctx context.Context, name string, addrs []string, pids []
 	for _, pid := range pids {
 		line = append(line, "--server-pid", strconv.Itoa(pid))
 	}
-	if err := quiet(ctx, pids...); err != nil {
+	if err := load.Rest(ctx, pids...); err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(b.dir, "starling"), line...)
@@ -230,38 +237,22 @@ func (b *bench) loadAt(ctx context.Context, name string, addrs []string, pids []
 		return nil, err
 	}
 	fmt.Fprintf(os.Stderr, "%s, %v:\n%s", name, args, out)
-	if f := r.Faults; f.Total() > 0 {
-		b.faults = append(b.faults, fmt.Sprintf("%s, %s: of %d messages %d were lost, %d repeated, %d out of order, %d changed; %d sessions broke",
-			name, scenario, r.Operations, f.Lost, f.Duplicated, f.Reordered, f.Changed, f.Broken))
-	}
+	b.blame(name, r)
 	return r, nil
 }
 
-// A server is quiet when it has used less than idleShare of a processor for quietFor.
-const (
-	quietFor     = 500 * time.Millisecond
-	idleShare    = 0.1
-	quietTimeout = 3 * time.Minute
-)
-
-// quiet waits until a server, of one process or several, has nothing left to do of what was before, such as the end of its sessions.
-func quiet(ctx context.Context, pids ...int) error {
-	ctx, cancel := context.WithTimeout(ctx, quietTimeout)
-	defer cancel()
-	last, err := load.ProcessorTime(pids...)
-	for err == nil {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("processes %d do not come to rest: %w", pids, ctx.Err())
-		case <-time.After(quietFor):
-		}
-		before := last
-		last, err = load.ProcessorTime(pids...)
-		if float64(last-before) < idleShare*float64(quietFor) {
-			break
-		}
+// blame notes what a server did wrong.
+func (b *bench) blame(name string, r *load.Report) {
+	f := r.Faults
+	if f.Total() == 0 {
+		return
 	}
-	return err
+	text := fmt.Sprintf("%s, %s: of %d messages %d were lost, %d repeated, %d out of order, %d changed; %d sessions broke",
+		name, r.Scenario, r.Operations, f.Lost, f.Duplicated, f.Reordered, f.Changed, f.Broken)
+	if f.Unacknowledged > 0 {
+		text += fmt.Sprintf("; %d messages were not acknowledged", f.Unacknowledged)
+	}
+	b.faults = append(b.faults, text)
 }
 
 // hashes is how many keys are derived to measure one.

@@ -17,6 +17,7 @@ import (
 var budgets = map[row]string{
 	oneByOne: "relay + 4.5", inBursts: "relay + 2.6", median: "70", tail: "400", logIn: "300 above the hash", plainIdle: "6", tlsIdle: "14",
 	crossOne: "two relays + 9", crossEight: "two relays + 7.2", crossP50: "150 more than on one", goneTold: "1000", goneAnswer: "1000",
+	pageFirst: "10", pageMiddle: "10", pageLast: "10",
 }
 
 // results renders what was measured.
@@ -179,6 +180,14 @@ func (b *bench) limiter(w *bytes.Buffer) {
 
 func (b *bench) mistakes(w *bytes.Buffer) {
 	fmt.Fprint(w, "## Mistakes\n\n")
+	for _, k := range b.keepers {
+		if t := b.archived[k.name]; t != nil {
+			fmt.Fprintf(w, "- %s: found in the archives %d of %d.\n", k.name, t.found, t.looked)
+		}
+	}
+	if len(b.archived) > 0 {
+		fmt.Fprint(w, "\n")
+	}
 	if len(b.faults) == 0 {
 		fmt.Fprint(w, "Every message of every run came once, in order and unchanged.\n")
 	}

@@ -107,6 +107,9 @@ func (l *line) tick(now int64) {
 		first = l.ask(now) || first
 	}
 	wait := l.srv.opts.Management.AckTimeout
+	if m.asked && c.gate.closed() {
+		m.askedAt = now // the answer cannot be heard
+	}
 	silent := m.asked && wait > 0 && now-m.askedAt >= wait.Microseconds()
 	l.mu.Unlock()
 	if first {
@@ -125,6 +128,9 @@ func (l *line) tick(now int64) {
 // follow sends an acknowledgement that has become due after the request for it was answered (XEP-0198 §4), and lets
 // reading go on.
 func (l *line) follow() {
+	if l.lostOne() {
+		return
+	}
 	l.mu.Lock()
 	c := l.conn
 	if c == nil || l.phase != open {
@@ -141,6 +147,19 @@ func (l *line) follow() {
 		c.sock.Flush()
 	}
 	c.resume(unsettled)
+}
+
+// lostOne ends the session if one of its client's stanzas will never be acknowledged. Choice: at once and for good, since
+// nothing after that stanza could be acknowledged either; the client learns how many were handled (XEP-0198 §5).
+func (l *line) lostOne() bool {
+	l.mu.Lock()
+	in := l.sm.in
+	l.mu.Unlock()
+	if !in.hasLost() {
+		return false
+	}
+	l.sess.End(stream.Err(stream.ResourceConstraint, "what was sent cannot be kept"))
+	return true
 }
 
 // dispose ends a session whose line is past its connection: what its client has not got is sent on, in order, and only

@@ -26,6 +26,13 @@ func (c *conn) pause(why reason) {
 	c.sock.Pause()
 }
 
+// closed tells whether the connection is not read.
+func (g *gate) closed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.shut != 0
+}
+
 // resume takes a reason back, on any goroutine. With the last one reading goes on.
 func (c *conn) resume(why reason) {
 	c.gate.mu.Lock()

@@ -2,23 +2,21 @@ package c2s
 
 import (
 	"sync"
-	"time"
 
 	"github.com/starling-im/starling/internal/session"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 )
 
-// What may be unacknowledged of a client's stanzas: DESIGN's rule that nothing is acknowledged that nobody answers for.
-const (
-	maxUnsettled = 64               // past that many stanzas,
-	slowSettling = 30 * time.Second // or when the oldest one has waited that long, nothing is read;
-	maxSettling  = 2 * time.Minute  // when it has waited that long, the stream is closed without the acknowledgement
-)
+// maxUnsettled is how many of a client's stanzas may be unacknowledged; then nothing is read until it gets less. The same
+// holds when the oldest one waits for long (Management.SettlePause, SettleTimeout).
+const maxUnsettled = 64
 
 // inbound counts a client's stanzas for stream management (XEP-0198 §4): h is how many of them are settled, with all
 // before them. Positions are those in the session's stream since it was bound.
 type inbound struct {
-	settled func() // called when an acknowledgement is due or reading may go on
+	opts    *Management
+	settled func() // called when an acknowledgement is due, reading may go on, or a stanza is lost
+	loss    func() // lose, made once
 
 	mu    sync.Mutex
 	base  uint64           // position at which counting began
@@ -30,7 +28,8 @@ type inbound struct {
 	free  *ticket          // to be used again
 	owed  uint64           // an acknowledgement is owed when all up to this position are settled; 0 for none
 	full  bool             // nothing is read
-	slow  bool             // the oldest that is not settled has waited for slowSettling
+	slow  bool             // the oldest that is not settled has waited for SettlePause
+	lost  bool             // one of them never will be
 	head  uint64           // position before that one, as the last tick saw it, and
 	since int64            // since when, in microseconds since 1970; 0 when all was settled
 }
@@ -44,8 +43,10 @@ type ticket struct {
 }
 
 // newInbound starts to count after a position.
-func newInbound(n uint64, settled func()) *inbound {
-	return &inbound{settled: settled, base: n, low: n, last: n, n: n}
+func newInbound(o *Management, n uint64, settled func()) *inbound {
+	in := &inbound{opts: o, settled: settled, base: n, low: n, last: n, n: n}
+	in.loss = in.lose
+	return in
 }
 
 // receive counts a stanza, which is at position n. It has a ticket, unless it came already before the session was
@@ -63,7 +64,7 @@ func (in *inbound) receive(st *stanza.Stanza) (n uint64, t *ticket) {
 	t = in.free
 	if in.free = nil; t == nil {
 		t = &ticket{in: in}
-		t.Held = session.Hold(t.settle)
+		t.Held = session.Hold(t.settle).OnLoss(in.loss)
 	} else {
 		t.Again()
 	}
@@ -169,10 +170,11 @@ func (in *inbound) resume() (h uint32) {
 		in.again = append(in.again, t.st)
 	}
 	in.n, in.owed = in.low, 0
+	in.since, in.slow = 0, false // it waits anew
 	return in.h()
 }
 
-// tick looks at how long the oldest stanza has waited. stuck means: for maxSettling.
+// tick looks at how long the oldest stanza has waited. stuck means: for SettleTimeout.
 func (in *inbound) tick(now int64) (stuck bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -185,6 +187,21 @@ func (in *inbound) tick(now int64) (stuck bool) {
 		return false
 	}
 	waited := now - in.since
-	in.slow = waited >= slowSettling.Microseconds()
-	return waited >= maxSettling.Microseconds()
+	in.slow = waited >= in.opts.SettlePause.Microseconds()
+	return waited >= in.opts.SettleTimeout.Microseconds()
+}
+
+// lose is called when a stanza will never be settled.
+func (in *inbound) lose() {
+	in.mu.Lock()
+	in.lost = true
+	in.mu.Unlock()
+	in.settled()
+}
+
+// hasLost tells whether a stanza will never be settled.
+func (in *inbound) hasLost() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.lost
 }

@@ -11,6 +11,11 @@ import (
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 )
 
+// defaults are the times after which a client is held back.
+func defaults() *Management {
+	return &Management{SettlePause: 30 * time.Second, SettleTimeout: 2 * time.Minute}
+}
+
 func message(i int) *stanza.Stanza {
 	return stanza.New(stanza.Message, stanza.Chat, fmt.Sprint(i), jid.MustParse("juliet@a.test")).WithFrom(jid.MustParse("romeo@a.test/orchard"))
 }
@@ -20,7 +25,7 @@ func TestInboundSettles(t *testing.T) {
 	for seed := range uint64(50) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		due := 0
-		in := newInbound(5, func() { due++ })
+		in := newInbound(defaults(), 5, func() { due++ })
 		var open []*ticket
 		done := map[int]bool{}
 		low := func() (n int) {
@@ -63,7 +68,7 @@ func TestInboundSettles(t *testing.T) {
 
 // TestInboundResumes checks that what a client sends again is told from what it sends for the first time.
 func TestInboundResumes(t *testing.T) {
-	in := newInbound(0, func() {})
+	in := newInbound(defaults(), 0, func() {})
 	var held []*session.Held
 	for i := 1; i <= 5; i++ {
 		_, tk := in.receive(message(i))
@@ -101,7 +106,7 @@ func TestInboundResumes(t *testing.T) {
 // TestInboundPauses checks when reading pauses, and when the stream is given up.
 func TestInboundPauses(t *testing.T) {
 	due := 0
-	in := newInbound(0, func() { due++ })
+	in := newInbound(defaults(), 0, func() { due++ })
 	paused := func() bool { return in.pause(func() {}) }
 	var all []*ticket
 	for i := range maxUnsettled {
@@ -127,16 +132,39 @@ func TestInboundPauses(t *testing.T) {
 	for _, c := range []struct {
 		after        time.Duration
 		slow, gaveUp bool
-	}{{0, false, false}, {slowSettling - time.Second, false, false}, {slowSettling, true, false}, {maxSettling, true, true}} {
+	}{{0, false, false}, {29 * time.Second, false, false}, {30 * time.Second, true, false}, {2 * time.Minute, true, true}} {
 		if gaveUp := in.tick(at(c.after)); gaveUp != c.gaveUp || paused() != c.slow {
 			t.Errorf("after %v: paused %v, given up %v", c.after, paused(), gaveUp)
 		}
+	}
+	in.resume()
+	if in.tick(at(3*time.Minute)) || in.tick(at(3*time.Minute+29*time.Second)) || in.pause(func() {}) {
+		t.Error("the wait goes on over another connection")
+	}
+	for i := 2; i < maxUnsettled; i++ {
+		in.receive(message(i))
 	}
 	for _, tk := range all[2:] {
 		tk.Settle()
 	}
 	if in.tick(at(time.Hour)) || paused() || in.handled() != maxUnsettled {
 		t.Error("does not recover")
+	}
+}
+
+// TestInboundLoses checks that what will never be settled is told, and nothing after it acknowledged.
+func TestInboundLoses(t *testing.T) {
+	told := 0
+	in := newInbound(defaults(), 0, func() { told++ })
+	for i := range 3 {
+		_, tk := in.receive(message(i))
+		if i == 1 {
+			tk.More().Lose()
+		}
+		tk.Settle()
+	}
+	if h := in.handled(); h != 1 || !in.hasLost() || told != 1 {
+		t.Errorf("h=%d, lost %v, told %d times", h, in.hasLost(), told)
 	}
 }
 
@@ -199,7 +227,7 @@ func TestRequestsAreFew(t *testing.T) {
 // BenchmarkManagement is what stream management adds to a message: counting it as received, and keeping it until the
 // receiver has acknowledged it.
 func BenchmarkManagement(b *testing.B) {
-	in := newInbound(0, func() {})
+	in := newInbound(defaults(), 0, func() {})
 	q, m := &queue{}, &management{}
 	st := message(1)
 	text := st.String()

@@ -173,6 +173,13 @@ func (l *line) End(reason error) {
 	}
 }
 
+// Lasts tells whether what comes after End is sent on (session.Laster): a sender's stanzas stay in their order.
+func (l *line) Lasts() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sm != nil && l.phase != closed
+}
+
 // open lets everything out that has come for the client since it was bound or resumed, whose answer the caller has sent
 // over the connection.
 func (l *line) open(c *conn) {

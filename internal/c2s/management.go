@@ -18,9 +18,14 @@ type Management struct {
 	Stanzas    int           // that may wait for an acknowledgement, and
 	Bytes      int           // their size
 	AckTimeout time.Duration // for the answer to a request, after which the connection counts as lost; 0 for any
-	Detached   int           // sessions of one account that wait for their clients
-	Location   string        // where clients should come back to, as host:port; empty for nowhere special
-	Hint       string        // of this node, in the ids of its sessions
+
+	// For how long a stanza of the client may wait to be kept until no more is read of that client, and until its stream is
+	// closed without the acknowledgement.
+	SettlePause, SettleTimeout time.Duration
+
+	Detached int    // sessions of one account that wait for their clients
+	Location string // where clients should come back to, as host:port; empty for nowhere special
+	Hint     string // of this node, in the ids of its sessions
 }
 
 // Requests for acknowledgements. Choice: at most one is open, and it leaves with the stanza that makes it due: after

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -85,6 +86,43 @@ func TestOverflow(t *testing.T) {
 	}
 	if taken != 11 || l.queue.len() != 11 {
 		t.Errorf("%d taken, %d in the queue, then %v", taken, l.queue.len(), err)
+	}
+}
+
+// TestOverflowLive checks what may wait for a client that is there: more than for one that is not, as long as it answers
+// requests in time, and that within a bound.
+func TestOverflowLive(t *testing.T) {
+	const stanzas = 10
+	start := time.Now().UnixMicro()
+	for name, c := range map[string]struct {
+		asked bool
+		after time.Duration // between the request and the stanza
+		n     int           // stanzas before that one
+		over  bool
+	}{
+		"not asked":             {false, time.Hour, 5 * stanzas, false},
+		"within the bound":      {true, time.Hour, stanzas - 1, false},
+		"has time to answer":    {true, grace, 5 * stanzas, false},
+		"has not answered":      {true, grace + time.Millisecond, 5 * stanzas, true},
+		"too many all the same": {true, 0, liveFactor * stanzas, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := waiting(stanzas)
+			l.quiet, l.phase = nil, opening
+			l.sm.asked, l.sm.askedAt = c.asked, start
+			put := func(at int64) error {
+				_, err := l.put(entry{text: "<message/>", at: at})
+				return err
+			}
+			for i := range c.n {
+				if err := put(start); err != nil {
+					t.Fatalf("stanza %d: %v", i, err)
+				}
+			}
+			if err := put(start + c.after.Microseconds()); (err != nil) != c.over {
+				t.Errorf("after %v: %v", c.after, err)
+			}
+		})
 	}
 }
 

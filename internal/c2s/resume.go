@@ -61,7 +61,7 @@ func (c *conn) enable(e *xml.Element) xml.Element {
 		}
 		answer = xml.New(nsSM, "enabled", "id", m.id, "resume", "true", "max", strconv.Itoa(int(m.max.Seconds())), "location", o.Location)
 	}
-	c.in = newInbound(c.received, func() { c.srv.keeper.acks.add(l) })
+	c.in = newInbound(o, c.received, func() { c.srv.keeper.acks.add(l) })
 	m.in = c.in
 	l.mu.Lock()
 	l.sm = m

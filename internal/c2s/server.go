@@ -20,6 +20,8 @@ import (
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/router"
 	"github.com/starling-im/starling/internal/session"
+	"github.com/starling-im/starling/internal/store"
+	"github.com/starling-im/starling/internal/telemetry"
 	"github.com/starling-im/starling/internal/transport"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
@@ -67,7 +69,8 @@ type Server struct {
 	log       *slog.Logger
 	metrics   metrics
 	keeper    *keeper
-	offers    sync.Map // situation to *offer; as many as there are domains and kinds of connections
+	away      telemetry.Seldom // ends of sessions without the database
+	offers    sync.Map         // situation to *offer; as many as there are domains and kinds of connections
 
 	mu        sync.Mutex // guards conns, byAddr, strangers, closing and refusing
 	conns     map[*conn]netip.Prefix
@@ -254,7 +257,7 @@ func (s *Server) sessionEnded(sess *session.Session) {
 		ctx, cancel := context.WithTimeout(ctx, s.opts.RequestTimeout)
 		defer cancel()
 		if err := s.core.Hooks.Ended.Each(ctx, &module.Passage{Session: sess}); err != nil {
-			s.log.Error("end of a session not handled", "user", sess.JID.String(), "err", err)
+			s.unhandled(sess, err)
 		}
 		if !sess.Anonymous {
 			return
@@ -264,6 +267,17 @@ func (s *Server) sessionEnded(sess *session.Session) {
 			s.log.Error("guest not forgotten", "user", sess.JID.String(), "err", err)
 		}
 	})
+}
+
+// unhandled logs that features did not deal with the end of a session. When the database is away that happens to all.
+func (s *Server) unhandled(sess *session.Session, err error) {
+	more, told := uint64(0), true
+	if errors.Is(err, store.ErrUnavailable) {
+		more, told = s.away.Tell(time.Now())
+	}
+	if told {
+		s.log.Error("end of a session not handled", "user", sess.JID.String(), "more", more, "err", err)
+	}
 }
 
 // host is the served domain that a header's 'to' names. Choice: a header without

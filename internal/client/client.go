@@ -172,6 +172,10 @@ func (c *Conn) handshake(ctx context.Context, alpn ...string) error {
 // NetConn returns the connection below the stream, for looking at it and for doing to it what a client must not.
 func (c *Conn) NetConn() net.Conn { return c.in.from }
 
+// Unread returns what was read from the connection and has not been returned by any method, for those who go on reading from NetConn
+// themselves.
+func (c *Conn) Unread() []byte { return c.in.buf[c.in.used:] }
+
 // TLS returns the TLS connection below the stream, nil if there is none.
 func (c *Conn) TLS() *tls.Conn {
 	secure, _ := c.in.from.(*tls.Conn)

@@ -98,6 +98,14 @@ func (m *Managed) Waiting() int {
 	return len(m.wait)
 }
 
+// Counts is how many stanzas were sent since stream management began, and how many Next has returned, both as the two ends
+// count them (XEP-0198 §4). Only whoever may call Next may call it.
+func (m *Managed) Counts() (sent, received uint32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.acked + uint32(len(m.wait)), m.received
+}
+
 // Next returns the next element that is not of stream management. Requests of the server are answered.
 func (m *Managed) Next(ctx context.Context) (xml.Element, error) {
 	for {

@@ -119,6 +119,8 @@ func (f *Fleet) receive(from cluster.Member, record []byte) {
 			err = f.receipts(from, rest)
 		case nudgeRecord:
 			err = f.nudged(rest)
+		case newsRecord:
+			err = f.news(rest)
 		case endRecord:
 			err = f.endAsked(rest)
 		case forgetRecord:
@@ -229,21 +231,19 @@ func directed(s *session.Session, whom jid.JID) bool {
 // probed sends the presence of a session to who has asked for it and may see it, as the node that asks has found: to a
 // resource itself, or to whom the account has (RFC 6121 §4.3.2).
 func (f *Fleet) probed(ctx context.Context, s *session.Session, asker jid.JID) {
-	shown := s.State().Presence
-	if shown == nil {
-		return
-	}
 	to := asker
 	if to.IsFull() && to.Bare() != s.Bare {
 		to = to.Bare()
 	}
-	if asker.IsFull() {
-		if o := f.core.Sessions.Find(asker); o != nil {
-			f.core.Router.Deliver(ctx, o, shown.WithTo(to))
-			return
+	module.Shown(s, func(shown *stanza.Stanza) {
+		if asker.IsFull() {
+			if o := f.core.Sessions.Find(asker); o != nil {
+				f.core.Router.Deliver(ctx, o, shown.WithTo(to))
+				return
+			}
 		}
-	}
-	f.core.Router.Route(ctx, shown.WithTo(asker))
+		f.core.Router.Route(ctx, shown.WithTo(asker))
+	})
 }
 
 // inquired answers who may know of a session only if it has sent directed presence: RFC 6121 §4.3.2, §4.6.6.
@@ -358,6 +358,25 @@ func (f *Fleet) nudged(rest string) error {
 	return nil
 }
 
+// news gives a stanza to those sessions of this node that are of an audience (session.Elsewhere).
+func (f *Fleet) news(rest string) error {
+	r := reader{s: rest}
+	bare, err := jid.Parse(r.string())
+	to := session.Audience(r.byte())
+	st, bad := stanza.Decode(r.string())
+	if r.bad || err != nil || bad != nil {
+		return errRecord
+	}
+	var fl session.Flow
+	for _, s := range f.core.Sessions.Here(bare) {
+		if to.Has(s.State()) {
+			fl.Pass(s, to.Address(st, s).String())
+		}
+	}
+	fl.Flush()
+	return nil
+}
+
 // endAsked ends a session as another node asks.
 func (f *Fleet) endAsked(rest string) error {
 	r := reader{s: rest}
@@ -393,13 +412,6 @@ func (f *Fleet) tellCaches(name string, owner jid.JID) (others bool) {
 		return false
 	}
 	r := appendString(appendString([]byte{forgetRecord}, name), owner.String())
-	for _, m := range f.node.Members() {
-		if m.ID == f.self {
-			continue
-		}
-		if err := f.channel.Reply(m.ID, r); err != nil {
-			f.o.Log.Debug("a member is not told that something was stored", slog.String("member", m.Name), slog.Any("err", err))
-		}
-	}
+	f.tellAll(r)
 	return true
 }

@@ -20,6 +20,7 @@ import (
 // seat is the row of a session. Its key is the full JID.
 type seat struct {
 	uid      session.UID
+	since    uint64 // stamp of when it became available; 0 when it is not
 	flags    uint8
 	priority int8
 	door     uint8
@@ -41,10 +42,10 @@ const (
 // The doors that a session can have come through.
 const clientDoor = 1
 
-// A seat is written as the version of the layout, the uid, flags, priority and door. Later layouts go on after that.
+// A seat is written as the version of the layout, the uid, flags, priority, door and since. Later layouts go on after that.
 const (
 	seatVersion = 1
-	seatSize    = 1 + len(session.UID{}) + 3
+	seatSize    = 1 + len(session.UID{}) + 3 + 8
 )
 
 type codec struct{}
@@ -54,7 +55,7 @@ var errSeat = errors.New("row of a session cannot be read")
 func (codec) Append(dst []byte, s *seat) ([]byte, error) {
 	dst = append(dst, seatVersion)
 	dst = append(dst, s.uid[:]...)
-	return append(dst, s.flags, byte(s.priority), s.door), nil
+	return binary.BigEndian.AppendUint64(append(dst, s.flags, byte(s.priority), s.door), s.since), nil
 }
 
 func (codec) Decode(b []byte) (*seat, error) {
@@ -63,7 +64,7 @@ func (codec) Decode(b []byte) (*seat, error) {
 	}
 	s := &seat{}
 	rest := b[1+copy(s.uid[:], b[1:]):]
-	s.flags, s.priority, s.door = rest[0], int8(rest[1]), rest[2]
+	s.flags, s.priority, s.door, s.since = rest[0], int8(rest[1]), rest[2], binary.BigEndian.Uint64(rest[3:])
 	return s, nil
 }
 
@@ -238,6 +239,11 @@ func (f *Fleet) Changed(s *session.Session, now *session.State) {
 	defer turn.Unlock()
 	if was := f.own(s.JID); was != nil && was.uid == s.UID {
 		if t := seatOf(s, now); !t.same(was) {
+			if t.has(available) && !was.has(available) {
+				t.since = f.newcomers.add(f, s)
+			} else if t.has(available) {
+				t.since = was.since
+			}
 			f.put(s, t)
 		}
 	}
@@ -265,6 +271,9 @@ func (f *Fleet) enlist() {
 		t := seatOf(s, s.State())
 		if was := f.own(s.JID); was != nil && was.same(t) {
 			return
+		}
+		if t.has(available) {
+			t.since = f.node.Stamp()
 		}
 		f.put(s, t)
 		for _, o := range f.core.Sessions.Here(s.Bare) {

@@ -70,12 +70,14 @@ func TestSeat(t *testing.T) {
 			s := session.New(jid.MustParse("juliet@a.test/balcony"), nil)
 			s.UID = session.UID{1, 2, 3}
 			s.Anonymous = true
-			b, err := codec{}.Append(nil, seatOf(s, &c.state))
-			if err != nil || len(b) > 24 {
+			seat := seatOf(s, &c.state)
+			seat.since = 1 << 62
+			b, err := codec{}.Append(nil, seat)
+			if err != nil || len(b) > 32 {
 				t.Fatalf("%d bytes, %v", len(b), err)
 			}
 			r, err := codec{}.Decode(b)
-			if err != nil || r.uid != s.UID || !r.has(anonymous) || !r.same(seatOf(s, &c.state)) {
+			if err != nil || r.uid != s.UID || r.since != seat.since || !r.has(anonymous) || !r.same(seat) {
 				t.Fatalf("read %+v, %v", r, err)
 			}
 			got := r.state()

@@ -40,6 +40,12 @@
 // The contacts of an available session whose node died are told by one node, the home of the account. A session that is
 // available when its row is first seen has been missed: each node asks for its presence on behalf of those of its own
 // sessions that may see it. So nothing is sent when an empty node joins, and all is exchanged when two halves meet again.
+//
+// # What happens at the same moment
+//
+// Of two sessions that become available at the same moment on two nodes the node of the later one notices that neither is
+// known to the other (newcomers). What concerns an account goes to all nodes, and each gives it to its own sessions as
+// they are then (Tell), so that a session which reads the database after it has become part of the audience misses nothing.
 package fleet
 
 import (
@@ -82,16 +88,18 @@ type Fleet struct {
 	cancel  context.CancelFunc
 	pumps   sync.WaitGroup
 
-	sessions *cluster.Table[*seat]
-	channel  *cluster.Channel
-	events   *cluster.Subscription[cluster.Event]
-	turns    [stripes]sync.Mutex // by full JID: a look at one's own row and the change that follows
-	notes    notes
-	hands    [hands]hand
-	arrivals arrivals
-	stored   stored
-	fresh    fresh
-	metrics  metrics
+	sessions  *cluster.Table[*seat]
+	channel   *cluster.Channel
+	events    *cluster.Subscription[cluster.Event]
+	settle    *cluster.Task[string, string] // commits what is held of an account
+	turns     [stripes]sync.Mutex           // by full JID: a look at one's own row and the change that follows
+	notes     notes
+	hands     [hands]hand
+	arrivals  arrivals
+	stored    stored
+	fresh     fresh
+	newcomers newcomers
+	metrics   metrics
 }
 
 // New makes the fleet's part of a node and has core.Sessions show all sessions. Run must be called for it to do anything.
@@ -119,6 +127,7 @@ func New(core *module.Core, node *cluster.Node, back Back, o Options) *Fleet {
 	f.events = node.Events(256)
 	f.sessions = cluster.NewTable(node, "sessions", codec{}, cluster.Indexed(terms), cluster.Observed(f.observe),
 		cluster.Resumable(func(*seat) time.Duration { return 0 }))
+	f.settle = cluster.NewTask(node, "settle", cluster.Text(), cluster.Text(), f.settled)
 	f.channel = node.Channel("stanzas", f.receive, f.unsent)
 	core.Sessions.Join(f, f)
 	core.Accounts.Share(&core.Caches)
@@ -178,6 +187,7 @@ func (f *Fleet) tick() {
 	f.fresh.sweep(f)
 	f.stored.sweep(time.Now())
 	f.notes.sweep(time.Now())
+	f.newcomers.sweep(time.Now())
 	f.linger(time.Now())
 }
 

@@ -3,6 +3,7 @@ package fleet
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/session"
 	"github.com/starling-im/starling/internal/xmpp/jid"
+	"github.com/starling-im/starling/internal/xmpp/stanza"
 	"github.com/starling-im/starling/internal/xmpp/stream"
 )
 
@@ -28,6 +30,7 @@ type notes struct {
 	mu        sync.Mutex // guards what follows; taken with the table locked
 	conflicts []string   // full JIDs
 	appeared  []string
+	crossed   []string
 	nudge     []string // bare JIDs
 	vanished  map[string][]loss
 	acting    bool // on what was taken out
@@ -69,6 +72,9 @@ func (f *Fleet) observe(was, is cluster.Row[*seat]) {
 			}
 		})
 	}
+	if theirs && is.Value.has(available) && (was.Owner == "" || mine || !was.Value.has(available) || was.Value.uid != is.Value.uid) && f.newcomers.any() {
+		f.notes.add(func(n *notes) { n.crossed = append(n.crossed, is.Key) })
+	}
 	if theirs && is.Value.reachable() && f.stored.any() && (was.Owner == "" || !was.Value.reachable() || was.Value.uid != is.Value.uid) {
 		if bare := terms(is.Key, nil)[0]; f.stored.has(bare) {
 			f.notes.add(func(n *notes) { n.nudge = append(n.nudge, bare) })
@@ -90,8 +96,8 @@ func (n *notes) add(fn func(*notes)) {
 func (f *Fleet) noted() {
 	n := &f.notes
 	n.mu.Lock()
-	conflicts, appeared, nudge := n.conflicts, n.appeared, n.nudge
-	n.conflicts, n.appeared, n.nudge, n.acting = nil, nil, nil, true
+	conflicts, appeared, crossed, nudge := n.conflicts, n.appeared, n.crossed, n.nudge
+	n.conflicts, n.appeared, n.crossed, n.nudge, n.acting = nil, nil, nil, nil, true
 	n.mu.Unlock()
 	defer n.acted()
 	for _, key := range conflicts {
@@ -99,6 +105,9 @@ func (f *Fleet) noted() {
 	}
 	for _, key := range appeared {
 		f.appear(key)
+	}
+	for _, key := range crossed {
+		f.cross(key)
 	}
 	for _, bare := range nudge {
 		if j, err := jid.Parse(bare); err == nil {
@@ -118,7 +127,7 @@ func (n *notes) acted() {
 func (n *notes) waiting() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	count := len(n.conflicts) + len(n.appeared) + len(n.nudge)
+	count := len(n.conflicts) + len(n.appeared) + len(n.crossed) + len(n.nudge)
 	if n.acting {
 		count++
 	}
@@ -348,6 +357,58 @@ func (s *stored) sweep(now time.Time) {
 		}
 	}
 	s.count.Store(int64(len(s.at)))
+}
+
+// settleFor is how long other nodes are waited for before an account is read.
+const settleFor = time.Second
+
+// Settle has the other nodes commit what they hold of an account (session.Elsewhere).
+func (f *Fleet) Settle(ctx context.Context, bare jid.JID) {
+	if f.alone() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleFor)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, m := range f.node.Members() {
+		if m.ID == f.self {
+			continue
+		}
+		all.Go(func() {
+			if _, err := f.settle.Call(ctx, m.ID, bare.String()); err != nil && !errors.Is(err, cluster.ErrGone) {
+				f.o.Log.Debug("a member has not committed what it holds", slog.String("member", m.Name), slog.Any("err", err))
+			}
+		})
+	}
+	all.Wait()
+}
+
+// settled commits what this node holds of an account that another one reads next.
+func (f *Fleet) settled(ctx context.Context, _ cluster.Member, bare string) (string, error) {
+	j, err := jid.Parse(bare)
+	if err != nil {
+		return "", err
+	}
+	return "", f.core.Hooks.Settle.Each(ctx, &module.AccountEvent{Account: j})
+}
+
+// Tell has the other nodes give a stanza to those sessions of an account that are of an audience (session.Elsewhere).
+func (f *Fleet) Tell(bare jid.JID, to session.Audience, st *stanza.Stanza) {
+	if !f.alone() {
+		f.tellAll(appendString(append(appendString([]byte{newsRecord}, bare.String()), byte(to)), st.String()))
+	}
+}
+
+// tellAll sends a record to all other nodes, before anything that is sent to them from now on.
+func (f *Fleet) tellAll(record []byte) {
+	for _, m := range f.node.Members() {
+		if m.ID == f.self {
+			continue
+		}
+		if err := f.channel.Reply(m.ID, record); err != nil {
+			f.o.Log.Debug("a member is not told that something was stored", slog.String("member", m.Name), slog.Any("err", err))
+		}
+	}
 }
 
 // Nudge has another node deliver what waits for an account, now and whenever a session of it becomes reachable within a

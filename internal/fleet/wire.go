@@ -17,6 +17,7 @@ const (
 	endRecord     = 0x14 // full JID, uid, condition, text
 	forgetRecord  = 0x15 // name of a cache, owner
 	emptyRecord   = 0x16 // all caches
+	newsRecord    = 0x17 // bare JID, audience, stanza
 )
 
 // A leg on the wire is its flags, lane, flight, recipient, and the stanza unless it is that of the leg before.

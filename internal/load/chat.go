@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -53,9 +54,37 @@ func (g *generator) closedLoop(ctx context.Context) error {
 		}
 		return 0
 	}
-	t := g.start(opening, func(_ *link, stanzas int) int { return stanzas })
+	reply := func(_ *link, stanzas int) int { return stanzas }
+	if g.cfg.Whole {
+		return g.whole(ctx, func() *traffic { return g.start(opening, reply) })
+	}
+	t := g.start(opening, reply)
 	defer t.finish()
 	return g.interval(ctx)
+}
+
+// whole measures a load from its first message until the server is at rest after the last.
+func (g *generator) whole(ctx context.Context, start func() *traffic) error {
+	m, err := g.begin()
+	if err != nil {
+		return err
+	}
+	t := start()
+	err = sleep(ctx, g.cfg.Duration)
+	t.finish()
+	took := time.Since(m.start)
+	if err != nil {
+		return err
+	}
+	if err := Rest(ctx, slices.Concat(g.cfg.ServerPIDs, g.cfg.StorePIDs)...); err != nil {
+		return err
+	}
+	if err := m.end(g.report, g.received()); err != nil {
+		return err
+	}
+	g.report.Seconds = took.Seconds()
+	g.report.PerSecond = float64(g.report.Operations) / took.Seconds()
+	return nil
 }
 
 // interval lets the load warm up, and measures it.

@@ -22,6 +22,7 @@ type receiver struct {
 	want    []string // its children, with an empty mark
 	tail    []byte   // what follows the mark, nil until that is known
 	faults  *faults
+	sm      *management // nil: none
 
 	seen func(sender, number uint32) // told of every stanza that is as it should be; nil: nobody
 }
@@ -63,6 +64,15 @@ func children(e *xml.Element) []string {
 func (r *receiver) scan(b []byte) (used, stanzas int) {
 	for {
 		rest := b[used:]
+		if r.sm != nil {
+			n := r.sm.take(rest)
+			if n < 0 {
+				return used, stanzas
+			}
+			if used += n; n > 0 {
+				continue
+			}
+		}
 		at := bytes.IndexByte(rest, markSign)
 		if at < 0 {
 			return used + r.skip(rest), stanzas
@@ -88,6 +98,9 @@ func (r *receiver) scan(b []byte) (used, stanzas int) {
 				r.tail = bytes.Clone(rest[after:end])
 			}
 			used += end
+		}
+		if r.sm != nil {
+			r.sm.received++
 		}
 		if ok && r.count(sender, number) {
 			stanzas++

@@ -45,6 +45,7 @@ func (g *generator) connect(ctx context.Context) error {
 func (g *generator) logIn(ctx context.Context) ([]*client.Conn, error) {
 	g.progress("logging in %d sessions", g.cfg.Sessions)
 	all := make([]*client.Conn, g.cfg.Sessions)
+	g.kept = make([]*client.Managed, g.cfg.Sessions)
 	err := g.parallel(ctx, len(all), func(ctx context.Context, n int) error {
 		ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 		defer cancel()
@@ -58,9 +59,14 @@ func (g *generator) logIn(ctx context.Context) ([]*client.Conn, error) {
 		}
 		all[n] = c
 		if g.cfg.Available && g.cfg.Scenario != Login {
-			return announce(ctx, c)
+			if err := announce(ctx, c); err != nil {
+				return err
+			}
 		}
-		return nil
+		if g.cfg.managed() {
+			g.kept[n], err = manage(ctx, c)
+		}
+		return err
 	})
 	if err != nil {
 		for _, c := range all {
@@ -90,12 +96,16 @@ const nsRoster = "jabber:iq:roster"
 
 // roundTrip returns when the server has handled all that was sent before.
 func roundTrip(ctx context.Context, c *client.Conn) error {
-	ping := xml.New(xml.NSClient, "iq", "type", "get", "to", c.JID().Domain()).With(xml.New("urn:xmpp:ping", "ping"))
-	_, err := c.IQ(ctx, ping)
+	_, err := c.IQ(ctx, pingOf(c))
 	if refused := (*client.StanzaError)(nil); errors.As(err, &refused) {
 		return nil // that is an answer too
 	}
 	return err
+}
+
+// pingOf is a request that any server answers.
+func pingOf(c *client.Conn) xml.Element {
+	return xml.New(xml.NSClient, "iq", "type", "get", "to", c.JID().Domain()).With(xml.New("urn:xmpp:ping", "ping"))
 }
 
 // takeOver makes links of clients. What these have read and not looked at was sent before the load begins.
@@ -104,6 +114,9 @@ func (g *generator) takeOver(clients []*client.Conn) {
 		nc := c.NetConn()
 		nc.SetDeadline(time.Time{})
 		g.addLink(nc, n, c.JID().String())
+		if m := g.kept[n]; m != nil {
+			g.links[n].manage(m, g.cfg.Rate == 0)
+		}
 	}
 }
 

@@ -4,18 +4,20 @@ import "sync"
 
 // Faults are what the server did wrong.
 type Faults struct {
-	Lost       uint64   `json:"lost"`
-	Duplicated uint64   `json:"duplicated"`
-	Reordered  uint64   `json:"reordered"` // came after one that was sent later
-	Changed    uint64   `json:"changed"`   // came with other content, or at the wrong session
-	Bounced    uint64   `json:"bounced"`   // came back
-	Broken     uint64   `json:"broken_sessions"`
-	Samples    []string `json:"samples,omitempty"` // the first few, told in words
+	Lost       uint64 `json:"lost"`
+	Duplicated uint64 `json:"duplicated"`
+	Reordered  uint64 `json:"reordered"` // came after one that was sent later
+	Changed    uint64 `json:"changed"`   // came with other content, or at the wrong session
+	Bounced    uint64 `json:"bounced"`   // came back
+	Broken     uint64 `json:"broken_sessions"`
+
+	Unacknowledged uint64   `json:"unacknowledged"`    // came, but the server did not say so to its sender
+	Samples        []string `json:"samples,omitempty"` // the first few, told in words
 }
 
 // Total counts all faults.
 func (f *Faults) Total() uint64 {
-	return f.Lost + f.Duplicated + f.Reordered + f.Changed + f.Bounced + f.Broken
+	return f.Lost + f.Duplicated + f.Reordered + f.Changed + f.Bounced + f.Broken + f.Unacknowledged
 }
 
 // maxSamples bounds the faults that are told in words, maxSample the bytes that are quoted.

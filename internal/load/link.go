@@ -21,6 +21,10 @@ type link struct {
 	out     []byte // stanzas ready to be sent, one after the other
 	numbers []int  // where in each the digits of its number are
 
+	unread   []byte // what had come when the link was made, of one with stream management
+	scratch  []byte // what it writes
+	ackWaits bool   // its acknowledgements wait for what it sends next
+
 	sent     atomic.Uint64 // stanzas; written only by who sends
 	received atomic.Uint64 // stanzas that were as they should be; written only by who reads
 }
@@ -47,12 +51,30 @@ func (l *link) send(n int) error {
 		}
 		// First the count, then the bytes: nobody may see a stanza come that was not sent.
 		l.sent.Store(next)
-		if _, err := l.nc.Write(l.out[:part*l.size]); err != nil {
+		n -= part
+		if _, err := l.nc.Write(l.framed(l.out[:part*l.size], n == 0)); err != nil {
 			return err
 		}
-		n -= part
 	}
 	return nil
+}
+
+// framed is what is written for stanzas: with stream management an answer that is due goes before them, and a request for an
+// acknowledgement after the last.
+func (l *link) framed(stanzas []byte, last bool) []byte {
+	if l.in.sm == nil {
+		return stanzas
+	}
+	b := l.scratch[:0]
+	if l.ackWaits {
+		b = l.in.sm.appendAnswer(b)
+	}
+	b = append(b, stanzas...)
+	if last {
+		b = append(b, request...)
+	}
+	l.scratch = b
+	return b
 }
 
 // Sizes of the buffer that a link reads into, in bytes.
@@ -63,8 +85,9 @@ const (
 
 // read looks at what arrives until the connection ends, and calls arrived for every read that brought stanzas.
 func (l *link) read(arrived func(stanzas int) error) error {
-	buf, have := make([]byte, inBuffer), 0
-	for {
+	buf := make([]byte, max(inBuffer, 2*len(l.unread)))
+	have := copy(buf, l.unread)
+	for l.unread = nil; ; {
 		n, err := l.nc.Read(buf[have:])
 		if n == 0 && err != nil {
 			return err
@@ -78,11 +101,13 @@ func (l *link) read(arrived func(stanzas int) error) error {
 			}
 			buf = append(buf, make([]byte, len(buf))...)
 		}
-		if stanzas == 0 {
-			continue
+		if stanzas > 0 {
+			l.received.Store(l.received.Load() + uint64(stanzas))
+			if err := arrived(stanzas); err != nil {
+				return err
+			}
 		}
-		l.received.Store(l.received.Load() + uint64(stanzas))
-		if err := arrived(stanzas); err != nil {
+		if err := l.answer(); err != nil {
 			return err
 		}
 	}
@@ -160,12 +185,17 @@ func (t *traffic) finish() {
 	for end := time.Now().Add(t.g.cfg.Drain); t.g.underWay() > 0 && t.running.Load() > 0 && time.Now().Before(end); {
 		time.Sleep(drainStep)
 	}
+	if t.g.cfg.managed() {
+		t.acknowledged()
+	}
 	t.closing.Store(true)
 	for _, l := range t.g.links {
 		l.nc.SetReadDeadline(time.Unix(1, 0))
 	}
 	<-t.ended
+	t.g.report.Sent = t.g.report.Sent[:0]
 	for _, l := range t.g.links {
+		t.g.report.Sent = append(t.g.report.Sent, uint32(l.sent.Load()))
 		for i := range l.in.sources {
 			s := &l.in.sources[i]
 			if n := l.in.lost(s, uint32(t.g.links[s.number].sent.Load())); n > 0 {

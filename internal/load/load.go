@@ -1,7 +1,8 @@
 // Package load puts load on any XMPP server (RFC 6120) and measures what it costs: the work behind `starling bench`.
 //
-// Four scenarios exist: Login counts the server's CPU per log-in, Idle its memory per session that does nothing, Chat
-// its CPU and latency per message, Presence its CPU per copy of a presence. What is measured is the CPU time and the
+// Five scenarios exist: Login counts the server's CPU per log-in, Idle its memory per session that does nothing, Chat
+// its CPU and latency per message, Presence its CPU per copy of a presence, Resume its CPU per session that comes back after
+// all have lost their connections (XEP-0198). What is measured is the CPU time and the
 // resident memory of the server's processes (proc.go), not the wall clock, since both ends usually share a machine;
 // only latency is time.
 //
@@ -33,6 +34,7 @@ const (
 	Idle     Scenario = "idle"     // log in and be silent
 	Chat     Scenario = "chat"     // pairs that send messages to each other
 	Presence Scenario = "presence" // groups of contacts that change their presence in turn
+	Resume   Scenario = "resume"   // lose all connections at once, and come back to what was sent meanwhile
 )
 
 // Config describes one run.
@@ -47,19 +49,27 @@ type Config struct {
 	Sessions   int
 	Concurrent int  // log-ins and registrations at a time
 	Available  bool // sessions send initial presence and wait until it comes back (RFC 6121 §4.2); Login never does
+	Managed    bool // Chat, Idle: sessions have stream management (XEP-0198), which asks for an acknowledgement with all that is sent at once
 
 	Window   int     // Chat, closed loop: messages under way in each pair
 	Rate     float64 // Chat: messages a second of all pairs together, sent whether or not answers come; 0: closed loop
 	Size     int     // bytes of a stanza as sent
 	Contacts int     // Presence: sessions in a group
+	Away     int     // Resume: messages that wait for each session when it comes back
 
 	Warmup   time.Duration // under load before the measured interval
 	Duration time.Duration // of the measured interval
 	Settle   time.Duration // Idle: from the last log-in to the look at the memory
 	Drain    time.Duration // how long messages that are still under way are waited for at the end
 
-	ServerPIDs []int     // the server's processes, whose children count too; none: CPU and memory are not measured
-	Progress   io.Writer // what is going on, for people; nil for nothing
+	// Whole makes the interval of a closed loop of Chat begin with the first message and end when the server is at rest after
+	// the last one, so that the work counts that it puts off. There is no warm-up.
+	Whole bool
+
+	ServerPIDs []int                 // the server's processes, whose children count too; none: CPU and memory are not measured
+	StorePIDs  []int                 // those of its database, likewise, which are reported apart
+	Memory     func() (int64, error) // Idle: the server's memory in bytes; nil: what ServerPIDs have resident
+	Progress   io.Writer             // what is going on, for people; nil for nothing
 }
 
 // ErrFaults says that the server lost, repeated, reordered or changed something, or ended a session. The report says
@@ -95,6 +105,8 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		err = g.chat(ctx)
 	case Presence:
 		err = g.presence(ctx)
+	case Resume:
+		err = g.resume(ctx)
 	}
 	if err != nil {
 		return nil, err
@@ -119,7 +131,9 @@ func (c *Config) check() error {
 		return errors.New("a relay can only be used for chat")
 	case c.Raw && c.TLS != client.None:
 		return errors.New("a relay has no TLS")
-	case c.Scenario == Idle && len(c.ServerPIDs) == 0:
+	case c.Raw && c.Managed:
+		return errors.New("a relay has no stream management")
+	case c.Scenario == Idle && len(c.ServerPIDs) == 0 && c.Memory == nil:
 		return errors.New("memory cannot be measured without the server's process id")
 	}
 	switch c.Scenario {
@@ -129,6 +143,10 @@ func (c *Config) check() error {
 	case Presence:
 		if c.Contacts < 2 || c.Sessions%c.Contacts != 0 {
 			return fmt.Errorf("%d sessions are not whole groups of %d (at least 2)", c.Sessions, c.Contacts)
+		}
+	case Resume:
+		if c.Sessions < 2 || c.Away < 1 {
+			return errors.New("to come back takes somebody to send a message, and a session that gets it")
 		}
 	default:
 		return fmt.Errorf("there is no scenario %q", c.Scenario)
@@ -171,6 +189,7 @@ func (c *Config) addr(n int) string { return c.Addrs[n%len(c.Addrs)] }
 type generator struct {
 	cfg    *Config
 	links  []*link
+	kept   []*client.Managed // of each session, if they have stream management
 	faults *faults
 	report *Report
 }
@@ -182,6 +201,9 @@ func (g *generator) progress(format string, args ...any) {
 }
 
 func (g *generator) close() {
+	if g.cfg.managed() {
+		g.leave()
+	}
 	for _, l := range g.links {
 		if l != nil {
 			l.nc.Close()
@@ -207,7 +229,11 @@ func (g *generator) login(ctx context.Context) error {
 
 // idle measures the memory of sessions that do nothing.
 func (g *generator) idle(ctx context.Context) error {
-	before, err := residentMemory(g.cfg.ServerPIDs)
+	memory := g.cfg.Memory
+	if memory == nil {
+		memory = func() (int64, error) { return residentMemory(g.cfg.ServerPIDs) }
+	}
+	before, err := memory()
 	if err != nil {
 		return err
 	}
@@ -225,7 +251,7 @@ func (g *generator) idle(ctx context.Context) error {
 	if err := m.end(g.report, 0); err != nil {
 		return err
 	}
-	after, err := residentMemory(g.cfg.ServerPIDs)
+	after, err := memory()
 	if err != nil {
 		return err
 	}

@@ -44,6 +44,11 @@ func TestScenarios(t *testing.T) {
 		{"chat with direct TLS", func(c *load.Config) { c.TLS, c.Addrs = client.Direct, s.Addresses()["tls"] }},
 		{"chat of several sessions an account", func(c *load.Config) { c.Accounts.PerAccount = 5 }},
 		{"chat at a rate", func(c *load.Config) { c.Rate = 1000 }},
+		{"chat with stream management", func(c *load.Config) { c.Managed = true }},
+		{"chat with stream management at a rate", func(c *load.Config) { c.Managed, c.Rate = true, 1000 }},
+		{"chat until all is done", func(c *load.Config) { c.Whole, c.Managed, c.StorePIDs = true, true, []int{os.Getpid()} }},
+		{"idle with stream management", func(c *load.Config) { c.Scenario, c.Managed = load.Idle, true }},
+		{"coming back", func(c *load.Config) { c.Scenario, c.Away = load.Resume, 3 }},
 		{"presence", func(c *load.Config) { c.Scenario = load.Presence }},
 		{"presence of old friends", func(c *load.Config) { c.Scenario = load.Presence }},
 	}
@@ -57,6 +62,9 @@ func TestScenarios(t *testing.T) {
 			}
 			if r.Server == nil || cfg.Scenario != load.Idle && r.Operations == 0 {
 				t.Errorf("nothing was measured: %+v", r)
+			}
+			if (r.Store != nil) != cfg.Whole {
+				t.Errorf("CPU of the database: %v", r.Store)
 			}
 			if (r.Memory != nil) != (cfg.Scenario == load.Idle) || (r.Latency != nil) != (cfg.Rate > 0) {
 				t.Errorf("memory %v, latency %v", r.Memory, r.Latency)
@@ -228,6 +236,9 @@ func TestRefusals(t *testing.T) {
 		{"memory of nobody", "process", func(c *load.Config) { c.Scenario, c.ServerPIDs = load.Idle, nil }},
 		{"one account for all", "only one account", func(c *load.Config) { c.Accounts.Pattern = "load" }},
 		{"unknown scenario", "scenario", func(c *load.Config) { c.Scenario = "dance" }},
+		{"relay that acknowledges", "stream management", func(c *load.Config) { c.Raw, c.TLS, c.Managed = true, client.None, true }},
+		{"nobody to come back", "come back", func(c *load.Config) { c.Scenario, c.Sessions, c.Away = load.Resume, 1, 1 }},
+		{"nothing to come back to", "come back", func(c *load.Config) { c.Scenario = load.Resume }},
 		{"relay that logs in", "relay", func(c *load.Config) { c.Raw, c.Scenario = true, load.Login }},
 	}
 	for _, c := range cases {

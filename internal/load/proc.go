@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,23 +30,23 @@ type process struct {
 	used   cpu
 }
 
-// readProcess reads /proc/PID/stat. Its second field, in parentheses, may hold anything.
+// readProcess reads /proc/PID/stat. What a process has used includes what its children had that have ended. Its second field, in parentheses, may hold anything.
 func readProcess(pid int) (process, error) {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
 		return process{}, err
 	}
 	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // from the third field, the state
-	if len(fields) < 13 {
+	if len(fields) < 15 {
 		return process{}, fmt.Errorf("process %d: /proc has a stat of %d fields", pid, len(fields))
 	}
-	var n [3]int64
-	for i, at := range []int{1, 11, 12} { // ppid, utime, stime
+	var n [5]int64
+	for i, at := range []int{1, 11, 12, 13, 14} { // ppid, utime, stime, cutime, cstime
 		if n[i], err = strconv.ParseInt(fields[at], 10, 64); err != nil {
 			return process{}, fmt.Errorf("process %d: %w", pid, err)
 		}
 	}
-	return process{int(n[0]), cpu{time.Duration(n[1]) * tick, time.Duration(n[2]) * tick}}, nil
+	return process{int(n[0]), cpu{time.Duration(n[1]+n[3]) * tick, time.Duration(n[2]+n[4]) * tick}}, nil
 }
 
 // tree returns a process and all that descend from it.
@@ -99,7 +100,7 @@ func trees(pids []int) (map[int]process, error) {
 	return all, nil
 }
 
-// usedBy is what processes and their descendants have used, those that have ended not counted.
+// usedBy is what processes and their descendants have used.
 func usedBy(pids []int) (cpu, error) {
 	all, err := trees(pids)
 	var sum cpu
@@ -110,10 +111,37 @@ func usedBy(pids []int) (cpu, error) {
 	return sum, err
 }
 
-// ProcessorTime is what processes and their descendants have used so far, those that have ended not counted.
+// ProcessorTime is what processes and their descendants have used so far.
 func ProcessorTime(pids ...int) (time.Duration, error) {
 	used, err := usedBy(pids)
 	return used.user + used.system, err
+}
+
+// A server is at rest when it has used less than restShare of a processor for restFor.
+const (
+	restFor     = 500 * time.Millisecond
+	restShare   = 0.1
+	restTimeout = 3 * time.Minute
+)
+
+// Rest waits until processes have nothing left to do of what was before, such as the end of their sessions.
+func Rest(ctx context.Context, pids ...int) error {
+	ctx, cancel := context.WithTimeout(ctx, restTimeout)
+	defer cancel()
+	last, err := ProcessorTime(pids...)
+	for err == nil {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("processes %d do not come to rest: %w", pids, context.Cause(ctx))
+		case <-time.After(restFor):
+		}
+		before := last
+		last, err = ProcessorTime(pids...)
+		if float64(last-before) < restShare*float64(restFor) {
+			break
+		}
+	}
+	return err
 }
 
 // residentMemory is the memory, in bytes, that processes and their descendants occupy. Pages that they share count for
@@ -153,13 +181,13 @@ func ownTime() (cpu, error) {
 
 // measure is an interval in which processor time is counted.
 type measure struct {
-	pids           []int
-	start          time.Time
-	server, client cpu
+	pids, stored          []int
+	start                 time.Time
+	server, store, client cpu
 }
 
 func (g *generator) begin() (*measure, error) {
-	m := &measure{pids: g.cfg.ServerPIDs}
+	m := &measure{pids: g.cfg.ServerPIDs, stored: g.cfg.StorePIDs}
 	err := m.read()
 	m.start = time.Now()
 	return m, err
@@ -171,13 +199,18 @@ func (m *measure) read() (err error) {
 			return err
 		}
 	}
+	if len(m.stored) > 0 {
+		if m.store, err = usedBy(m.stored); err != nil {
+			return err
+		}
+	}
 	m.client, err = ownTime()
 	return err
 }
 
 // end writes into the report what n operations took.
 func (m *measure) end(r *Report, n uint64) error {
-	now := measure{pids: m.pids}
+	now := measure{pids: m.pids, stored: m.stored}
 	elapsed := time.Since(m.start)
 	if err := now.read(); err != nil {
 		return err
@@ -189,6 +222,10 @@ func (m *measure) end(r *Report, n uint64) error {
 	if len(m.pids) > 0 {
 		used := newCPU(now.server.minus(m.server), n)
 		r.Server = &used
+	}
+	if len(m.stored) > 0 {
+		used := newCPU(now.store.minus(m.store), n)
+		r.Store = &used
 	}
 	return nil
 }

@@ -22,10 +22,13 @@ type Report struct {
 	PerSecond  float64   `json:"per_second"`
 
 	Server  *CPU       `json:"server_cpu,omitempty"`
+	Store   *CPU       `json:"store_cpu,omitempty"` // of the server's database
 	Client  CPU        `json:"client_cpu"`
 	Latency *Quantiles `json:"latency,omitempty"`  // from the moment when a message was due to be sent until it was read
 	Lag     *Quantiles `json:"send_lag,omitempty"` // how much of it passed before the generator itself had sent
 	Memory  *Memory    `json:"memory,omitempty"`
+	Behind  float64    `json:"acknowledged_after_seconds,omitempty"` // from the last message that came until the server had acknowledged all
+	Sent    []uint32   `json:"-"`                                    // Chat: what each session has sent, in their order
 	Faults  Faults     `json:"faults"`
 }
 
@@ -66,7 +69,7 @@ func newReport(c *Config) *Report {
 		if c.Rate == 0 {
 			r.Window = c.Window
 		}
-	case Presence:
+	case Presence, Resume:
 		r.Size = c.Size
 	}
 	return r
@@ -95,6 +98,12 @@ func (r *Report) Write(w io.Writer) error {
 	if s := r.Server; s != nil {
 		row("server CPU", "%.2f µs each (%.2f user + %.2f system), %.2f s in all", s.PerOperation, s.UserOperation, s.SystemOperation, s.User+s.System)
 	}
+	if s := r.Store; s != nil {
+		row("database CPU", "%.2f µs each, %.2f s in all", s.PerOperation, s.User+s.System)
+	}
+	if r.Behind > 0 {
+		row("acknowledged", "%.0f ms after the last message", 1e3*r.Behind)
+	}
 	if q := r.Latency; q != nil {
 		row("latency", "%v", q)
 		row("of which send lag", "%v", r.Lag)
@@ -103,8 +112,8 @@ func (r *Report) Write(w io.Writer) error {
 		row("server memory", "%.2f KiB a session (%.1f MiB before, %.1f MiB after)", m.PerSession/1024, float64(m.Before)/(1<<20), float64(m.After)/(1<<20))
 	}
 	f := &r.Faults
-	row("faults", "lost %d, duplicated %d, reordered %d, changed %d, bounced %d, broken sessions %d",
-		f.Lost, f.Duplicated, f.Reordered, f.Changed, f.Bounced, f.Broken)
+	row("faults", "lost %d, duplicated %d, reordered %d, changed %d, bounced %d, unacknowledged %d, broken sessions %d",
+		f.Lost, f.Duplicated, f.Reordered, f.Changed, f.Bounced, f.Unacknowledged, f.Broken)
 	for _, s := range f.Samples {
 		row("", "%s", s)
 	}

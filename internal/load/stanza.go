@@ -85,3 +85,12 @@ func readHex(b []byte) (n uint32, ok bool) {
 	}
 	return n, true
 }
+
+// Marked reads the mark in a stanza of the generator: which session sent it, and its number among those of that session.
+func Marked(stanza string) (sender, number uint32, ok bool) {
+	_, rest, found := strings.Cut(stanza, string(rune(markSign)))
+	if !found || len(rest) < markSize-1 {
+		return 0, 0, false
+	}
+	return readMark([]byte(string(rune(markSign)) + rest[:markSize-1]))
+}

@@ -59,27 +59,23 @@ func words(e cluster.Event) string {
 }
 
 // Quiet is the log for a cluster.Node whose events are told by its Membership: what it tells for information goes to the
-// level of debugging.
+// level of debugging, save that it took other join tokens, for which an operator waits who replaces them.
 func Quiet(log *slog.Logger) *slog.Logger { return slog.New(quiet{log.Handler()}) }
+
+const tokensChanged = "join tokens changed"
 
 type quiet struct{ slog.Handler }
 
-func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
-	return q.Handler.Enabled(ctx, demoted(level))
-}
-
 func (q quiet) Handle(ctx context.Context, r slog.Record) error {
-	r.Level = demoted(r.Level)
+	if r.Level == slog.LevelInfo && r.Message != tokensChanged {
+		r.Level = slog.LevelDebug
+	}
+	if !q.Enabled(ctx, r.Level) {
+		return nil
+	}
 	return q.Handler.Handle(ctx, r)
 }
 
 func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(attrs)} }
 
 func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
-
-func demoted(level slog.Level) slog.Level {
-	if level == slog.LevelInfo {
-		return slog.LevelDebug
-	}
-	return level
-}

@@ -25,7 +25,26 @@ func (c *Core) ShowPresence(ctx context.Context, s *session.Session, to jid.JID)
 		c.Router.Deliver(ctx, s, stanza.New(stanza.Presence, stanza.Probe, "", s.JID).WithFrom(to))
 		return
 	}
-	if st := s.State().Presence; st != nil {
-		c.Router.Route(ctx, st.WithTo(to))
+	Shown(s, func(st *stanza.Stanza) { c.Router.Route(ctx, st.WithTo(to)) })
+}
+
+// Shown calls show with the presence of a session of this node, if it is available, and once more when that has changed
+// meanwhile: who is told of the change may be so before what show sends comes there.
+func Shown(s *session.Session, show func(*stanza.Stanza)) {
+	was := s.State().Presence
+	if was == nil {
+		return
+	}
+	for {
+		show(was)
+		is := s.State().Presence
+		if is == was {
+			return
+		}
+		if is == nil {
+			show(stanza.New(stanza.Presence, stanza.Unavailable, "", jid.JID{}).WithFrom(s.JID))
+			return
+		}
+		was = is
 	}
 }

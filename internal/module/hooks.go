@@ -42,6 +42,11 @@ type Hooks struct {
 	// Appeared tells of an available session of another node whose presence the users of this node may have missed: the
 	// two nodes did not see each other when it was sent.
 	Appeared hook.Point[Passage]
+	// Crossed tells of an available session of this node and one of another that do not know of each other: they became
+	// available at the same moment, so that neither node knew the other's session when it told of its own.
+	Crossed hook.Point[Passage]
+	// Settle has features commit what they hold of an account: another node reads it next.
+	Settle hook.Point[AccountEvent]
 	// Deleted tells of an account that is being deleted, before it is gone.
 	Deleted hook.Point[AccountEvent]
 	// Features adds stream features (RFC 6120 §4.3.2).
@@ -99,6 +104,7 @@ type Passage struct {
 	Kept    string           // id in the archive of the account whose hooks these are (XEP-0313 §3.5); empty when it is not there
 	Idle    bool             // every QuickFunc has said Idle for this message
 	Here    bool             // of Lost: only the users of this node are to be told
+	Other   *session.Session // of Crossed: the one of another node
 }
 
 // BounceEvent is a stanza that came back.

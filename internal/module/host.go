@@ -43,6 +43,8 @@ type Router interface {
 	Bounce(ctx context.Context, st *stanza.Stanza, err error)
 	// Deliver hands a stanza to one session of this server, on whichever node.
 	Deliver(ctx context.Context, to *session.Session, st *stanza.Stanza) bool
+	// Tell gives a stanza to those sessions of a local account, on all nodes, that are of an audience.
+	Tell(ctx context.Context, owner jid.JID, to session.Audience, st *stanza.Stanza)
 	// Ask sends an iq get or set with an id of its own; its 'from' is the server or an
 	// account here. done is called once, maybe before Ask returns. Who is asked must be connected to this node: of others
 	// the reply would come to theirs.

@@ -23,7 +23,7 @@ func (r *Router) account(ctx context.Context, f *session.Flow, st *stanza.Stanza
 		}
 	}
 	if st.Kind == stanza.Message {
-		r.message(ctx, f, st, r.core.Sessions.Account(st.To.Bare()))
+		r.message(ctx, f, st, r.core.Sessions.Account(st.To.Bare()), false)
 	} else {
 		r.iq(ctx, f, st)
 	}
@@ -48,8 +48,9 @@ func (r *Router) presence(ctx context.Context, f *session.Flow, st *stanza.Stanz
 	}
 }
 
-// message delivers to the sessions of an account by the table of RFC 6121 §8.5.4.
-func (r *Router) message(ctx context.Context, f *session.Flow, st *stanza.Stanza, sessions []*session.Session) {
+// message delivers to the sessions of an account by the table of RFC 6121 §8.5.4. returned means that a session was given
+// the message before.
+func (r *Router) message(ctx context.Context, f *session.Flow, st *stanza.Stanza, sessions []*session.Session, returned bool) {
 	if st.To.IsFull() {
 		for _, s := range sessions {
 			if s.JID == st.To && f.Send(s, st) {
@@ -73,7 +74,7 @@ func (r *Router) message(ctx context.Context, f *session.Flow, st *stanza.Stanza
 		return
 	}
 	if !r.toReachable(f, st, sessions) {
-		r.undelivered(ctx, st)
+		r.undelivered(ctx, st, returned)
 	}
 }
 
@@ -111,7 +112,7 @@ func (r *Router) Returned(ctx context.Context, ret module.Return) {
 		switch {
 		case st.Kind == stanza.Message && ret.Final:
 			if st.Type != stanza.Groupchat && st.Type != stanza.Error {
-				r.undelivered(ctx, st)
+				r.undelivered(ctx, st, true)
 			}
 		case st.Kind == stanza.Message:
 			var others []*session.Session
@@ -120,7 +121,7 @@ func (r *Router) Returned(ctx context.Context, ret module.Return) {
 					others = append(others, s)
 				}
 			}
-			r.message(ctx, f, st, others)
+			r.message(ctx, f, st, others, true)
 		case st.IsRequest(): // RFC 6121 §8.5.3.2.3
 			r.Bounce(ctx, st, stanza.Err(stanza.ServiceUnavailable, ""))
 		}
@@ -128,17 +129,19 @@ func (r *Router) Returned(ctx context.Context, ret module.Return) {
 }
 
 // undelivered is RFC 6121 §8.5.2.2.1: kept for later, ignored or bounced.
-func (r *Router) undelivered(ctx context.Context, st *stanza.Stanza) {
+func (r *Router) undelivered(ctx context.Context, st *stanza.Stanza, returned bool) {
 	if st.Type == stanza.Headline {
 		return
 	}
 	// A session may outlast its account by a moment, and a guest has none to come back to.
 	known, err := r.core.Accounts.Exists(ctx, st.To.Bare())
-	if err != nil {
+	if err != nil && !returned {
 		r.Bounce(ctx, st, err)
 		return
 	}
-	if known {
+	// What a session was given may have been read, and is in the archive or about to be: as long as nobody knows that the
+	// account is gone, nothing is known that its sender should hear.
+	if known || err != nil {
 		p := module.Passage{Stanza: st}
 		switch err := r.core.Hooks.Undelivered.Run(ctx, &p); {
 		case errors.Is(err, hook.ErrHandled):

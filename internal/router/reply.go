@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/session"
@@ -56,8 +57,10 @@ func (r *Router) failure(st *stanza.Stanza, err error) *stanza.Failure {
 	var failure *stanza.Failure
 	switch {
 	case errors.As(err, &failure):
-	case errors.Is(err, store.ErrUnavailable): // passes, and the sender may try again
-		level = slog.LevelWarn
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded): // passes, and the sender may try again
+		if more, told := r.away.Tell(time.Now()); told {
+			r.log.Warn("stanzas are refused for want of the database", "more", more, "err", err)
+		}
 		failure = stanza.Err(stanza.ResourceConstraint, "the database is away")
 	default:
 		level = slog.LevelError

@@ -13,6 +13,7 @@ import (
 	"github.com/starling-im/starling/internal/hook"
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/session"
+	"github.com/starling-im/starling/internal/telemetry"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 )
@@ -24,6 +25,7 @@ type Router struct {
 	log     *slog.Logger
 	metrics metrics
 	asked   *asked
+	away    telemetry.Seldom // stanzas that were refused for want of the database
 }
 
 type metrics struct {
@@ -77,7 +79,7 @@ func (r *Router) Inline(ctx context.Context, f *session.Flow, s *session.Session
 	}
 	r.metrics.routed[st.Kind].Inc()
 	if st, ok = r.pass(ctx, &h.ToAccount, nil, st, ready == module.Idle); ok {
-		r.message(ctx, f, st, sessions)
+		r.message(ctx, f, st, sessions, false)
 	}
 	return true
 }
@@ -175,6 +177,19 @@ func (r *Router) Deliver(ctx context.Context, to *session.Session, st *stanza.St
 	}
 	session.Within(ctx, func(_ context.Context, f *session.Flow) { taken = f.Send(to, st) })
 	return taken
+}
+
+// Tell implements module.Router.
+func (r *Router) Tell(ctx context.Context, owner jid.JID, to session.Audience, st *stanza.Stanza) {
+	session.Within(ctx, func(_ context.Context, f *session.Flow) {
+		for _, s := range r.core.Sessions.Here(owner) {
+			if to.Has(s.State()) {
+				f.Send(s, to.Address(st, s))
+			}
+		}
+		f.Depart()
+		r.core.Sessions.TellElsewhere(owner, to, st)
+	})
 }
 
 // remote has no way to other servers: RFC 6120 §10.4.

@@ -27,7 +27,7 @@ func (r *Router) SendOn(ctx context.Context, gone *session.Session, st *stanza.S
 	case r.copied(gone, st, at):
 	default:
 		session.Within(ctx, func(ctx context.Context, f *session.Flow) {
-			r.message(ctx, f, st, r.core.Sessions.Account(gone.Bare))
+			r.message(ctx, f, st, r.core.Sessions.Account(gone.Bare), true)
 		})
 	}
 }

@@ -11,6 +11,7 @@ func (s *Server) management() c2s.Management {
 	cfg, on := s.set.Provided(streammanagement.Module.Name).(streammanagement.Config)
 	m := c2s.Management{
 		On: on, Max: cfg.Max, Stanzas: cfg.Queue, Bytes: int(cfg.QueueBytes), AckTimeout: cfg.AckTimeout,
+		SettlePause: cfg.SettlePause, SettleTimeout: cfg.SettleTimeout,
 		Detached: cfg.PerAccount, Location: cfg.Location,
 	}
 	if s.cfg.Cluster.Configured() {

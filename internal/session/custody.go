@@ -8,12 +8,19 @@ import "sync/atomic"
 type Held struct {
 	left atomic.Int32
 	done func()
+	lost func()
 }
 
 // Hold begins to hold a stanza. done is called once, on any goroutine, after the last Settle.
 func Hold(done func()) *Held {
 	h := &Held{done: done}
 	h.left.Store(1)
+	return h
+}
+
+// OnLoss has lost called when somebody says Lose.
+func (h *Held) OnLoss(lost func()) *Held {
+	h.lost = lost
 	return h
 }
 
@@ -32,5 +39,12 @@ func (h *Held) More() *Held {
 func (h *Held) Settle() {
 	if h != nil && h.left.Add(-1) == 0 {
 		h.done()
+	}
+}
+
+// Lose says that one of those who have to answer never will, so that the stanza is never acknowledged.
+func (h *Held) Lose() {
+	if h != nil && h.lost != nil {
+		h.lost()
 	}
 }

@@ -1,23 +1,68 @@
 package session
 
 import (
+	"context"
 	"sync/atomic"
 
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 )
 
-// Elsewhere are the sessions of other nodes, as a Table shows them beside its own.
+// Elsewhere is the other nodes, as a Table shows and reaches them.
 type Elsewhere interface {
+	Others
+	Errands
+}
+
+// Others are the sessions of other nodes.
+type Others interface {
 	// Account lists those of a bare JID. The slice may be kept and changed.
 	Account(bare jid.JID) []*Session
 	// All calls fn for each, without holding a lock meanwhile.
 	All(fn func(*Session))
 	// Len is their number.
 	Len() int
-	// Nudge has what waits in the database for an account delivered by the node that has a reachable session of it,
-	// now or as soon as one shows.
+}
+
+// Errands are what other nodes do for an account.
+type Errands interface {
+	// Nudge has what waits in the database delivered by the node that has a reachable session of the account, now or as
+	// soon as one shows.
 	Nudge(bare jid.JID)
+	// Settle has all others commit what they hold of the account. It returns when they have, or after a while.
+	Settle(ctx context.Context, bare jid.JID)
+	// Tell has all others give a stanza to those sessions of the account that are of an audience when it comes there.
+	Tell(bare jid.JID, to Audience, st *stanza.Stanza)
+}
+
+// Audience is which sessions of an account are told something. Whether a session is of it, its own node decides: a session
+// that is of it before it reads from the database misses nothing that is told after it was stored.
+type Audience uint8
+
+// The audiences.
+const (
+	Interested Audience = iota // have asked for the roster
+	Available                  // are available
+	Blocking                   // have asked for the block list
+)
+
+// Has tells whether a session in a state is of the audience.
+func (a Audience) Has(s *State) bool {
+	switch a {
+	case Interested:
+		return s.Interested
+	case Available:
+		return s.Available()
+	}
+	return s.Blocklist
+}
+
+// Address is the stanza as a session of the audience gets it: an iq needs the full JID.
+func (a Audience) Address(st *stanza.Stanza, s *Session) *stanza.Stanza {
+	if st.Kind == stanza.IQ {
+		return st.WithTo(s.JID)
+	}
+	return st
 }
 
 // Observer hears of the sessions of this node, so that others can know them. Its methods do not wait for anybody.

@@ -39,7 +39,7 @@ func (f *Flow) Send(to *Session, st *stanza.Stanza) bool {
 
 // Pass appends the text of a whole stanza to a session of this node, and reports as Send does.
 func (f *Flow) Pass(to *Session, st string) bool {
-	if to.ended.Load() || to == f.Past {
+	if to == f.Past || to.ended.Load() && !lasts(to.Out) {
 		return false
 	}
 	var first bool
@@ -77,12 +77,17 @@ func (f *Flow) Settle(ctx context.Context) {
 	f.after = nil
 }
 
-// Flush writes to every session that was appended to.
-func (f *Flow) Flush() {
+// Depart sends what was taken for sessions of other nodes, before something that must not overtake it.
+func (f *Flow) Depart() {
 	if f.relay != nil {
 		f.relay.Flush(f)
 		f.relay = nil
 	}
+}
+
+// Flush writes to every session that was appended to.
+func (f *Flow) Flush() {
+	f.Depart()
 	for i, s := range f.dirty {
 		s.Out.Flush()
 		f.dirty[i] = nil

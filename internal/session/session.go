@@ -33,6 +33,14 @@ type Keeper interface {
 	Keep(stanza string, k *Fork) (first bool, err error)
 }
 
+// Laster is an Out that may take stanzas after End: they are sent on behind those that its client has not got.
+type Laster interface{ Lasts() bool }
+
+func lasts(o Out) bool {
+	l, ok := o.(Laster)
+	return ok && l.Lasts()
+}
+
 // ErrOverflow says that an Out has taken a stanza, but no further one: the session is to be ended, and what its client
 // has not got will be sent on.
 var ErrOverflow = errors.New("too many stanzas wait for the client")

@@ -1,12 +1,14 @@
 package session
 
 import (
+	"context"
 	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/starling-im/starling/internal/xmpp/jid"
+	"github.com/starling-im/starling/internal/xmpp/stanza"
 )
 
 // shards spreads the table's locks; a power of two.
@@ -164,6 +166,21 @@ func (t *Table) Gone(s *Session) {
 func (t *Table) Nudge(bare jid.JID) {
 	if t.elsewhere != nil {
 		t.elsewhere.Nudge(bare)
+	}
+}
+
+// SettleElsewhere has the other nodes commit what they hold of an account, because it is read here next. It returns when
+// they have, or after a while.
+func (t *Table) SettleElsewhere(ctx context.Context, bare jid.JID) {
+	if t.elsewhere != nil {
+		t.elsewhere.Settle(ctx, bare)
+	}
+}
+
+// TellElsewhere has the other nodes give a stanza to those sessions of an account that are of an audience.
+func (t *Table) TellElsewhere(bare jid.JID, to Audience, st *stanza.Stanza) {
+	if t.elsewhere != nil {
+		t.elsewhere.Tell(bare, to, st)
 	}
 }
 

@@ -254,3 +254,21 @@ func TestListenOnATakenAddress(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestSeldom: the log gets the first of many, then one every ten seconds, with the number of those that it did not get.
+func TestSeldom(t *testing.T) {
+	var s telemetry.Seldom
+	start := time.Now()
+	for _, c := range []struct {
+		at   time.Duration
+		more uint64
+		told bool
+	}{
+		{0, 0, true}, {0, 0, false}, {time.Second, 0, false}, {9999 * time.Millisecond, 0, false},
+		{10 * time.Second, 3, true}, {11 * time.Second, 0, false}, {time.Hour, 1, true}, {2 * time.Hour, 0, true},
+	} {
+		if more, told := s.Tell(start.Add(c.at)); more != c.more || told != c.told {
+			t.Errorf("after %v: %v, %d more", c.at, told, more)
+		}
+	}
+}

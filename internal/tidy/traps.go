@@ -10,9 +10,13 @@ import (
 )
 
 // lastTrap counts the known mistakes of servers that are each a test by its number: a script trap-NN-….script, or a
-// function TestTrapNN_…. Those of what does not exist yet (rooms, streams that resume, the archive, other servers)
-// come with it.
-const lastTrap = 28
+// function TestTrapNN_….
+const lastTrap = 46
+
+// later tells the traps of what does not exist yet: rooms, personal eventing, upload, other servers.
+func later(trap int) bool {
+	return 29 <= trap && trap <= 36 || 41 <= trap && trap <= 43 || trap == 45
+}
 
 var (
 	trapScript   = regexp.MustCompile(`^trap-([0-9]{2})-[a-z0-9-]+\.script$`)
@@ -46,7 +50,7 @@ func checkTraps(t *Tree) []Problem {
 		return ps // a tree without tests of this kind
 	}
 	for n := 1; n <= lastTrap; n++ {
-		if !seen[n] {
+		if !seen[n] && !later(n) {
 			ps = append(ps, Problem{"internal", 0, fmt.Sprintf("trap %d has no test: write trap-%02d-….script or TestTrap%02d_…", n, n, n)})
 		}
 	}

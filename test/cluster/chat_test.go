@@ -54,7 +54,7 @@ func TestKilled(t *testing.T) {
 	befriend(paris, mercutio)
 
 	// Nothing on the node goes on, so that none of what is said now can have reached a client there.
-	two.hang()
+	two.Hang()
 	var talking sync.WaitGroup
 	talking.Go(func() { paris.say(romeo.jid.String(), 0, stream) })
 	romeo.say(balcony.jid.String(), 0, 100)
@@ -124,7 +124,7 @@ func TestConflict(t *testing.T) {
 	// What was heard there must have been reported: her answer comes after that. Otherwise it would come once more.
 	young.say(romeo.jid.String(), 0, 1)
 	romeo.hears(young.jid, 1)
-	three.hang()
+	three.Hang()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	begun := time.Now()
@@ -137,7 +137,7 @@ func TestConflict(t *testing.T) {
 	youngest.settled()
 	romeo.say(balcony, 10, 20)
 	youngest.hears(romeo.jid, 10)
-	three.wake()
+	three.Wake()
 	young.await("conflict", conflict)
 	young.ends()
 	w.together()
@@ -169,7 +169,7 @@ func TestAtOnce(t *testing.T) {
 						return // before it knew that it was there
 					}
 					if err != nil {
-						t.Errorf("%s at %s: %v", full, n.name, err)
+						t.Errorf("%s at %s: %v", full, n.Name, err)
 						return
 					}
 					mu.Lock()

@@ -42,7 +42,7 @@ func TestDatabaseGone(t *testing.T) {
 		var refused *sasl.Failure
 		var stanza *client.StanzaError
 		if !(errors.As(err, &refused) && refused.Condition == sasl.TemporaryAuthFailure || errors.As(err, &stanza) && stanza.Type == "wait") {
-			t.Errorf("log-in at %s without the database: %v", n.name, err)
+			t.Errorf("log-in at %s without the database: %v", n.Name, err)
 		}
 	}
 	paris.say("mercutio@a.test", 0, 1)
@@ -57,7 +57,7 @@ func TestDatabaseGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range w.running() {
-		took := w.until("log-in at "+n.name, func() bool {
+		took := w.until("log-in at "+n.Name, func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			p, err := n.bind(ctx, mercutio)
@@ -66,7 +66,7 @@ func TestDatabaseGone(t *testing.T) {
 			}
 			return err == nil
 		})
-		t.Logf("log-in at %s after %v", n.name, took)
+		t.Logf("log-in at %s after %v", n.Name, took)
 	}
 	paris.say("mercutio@a.test", 10, 20)
 	paris.settled()

@@ -31,7 +31,7 @@ func hung(t *testing.T, pause time.Duration) {
 	stop := romeo.talk(juliet.jid.String())
 	all.begin()
 	three := w.nodes["three"]
-	three.hang()
+	three.Hang()
 	over := last(t, pause)
 	for _, p := range []*person{romeo, juliet} {
 		p.await("that paris is gone", unavailable(paris.jid))
@@ -55,7 +55,7 @@ func hung(t *testing.T, pause time.Duration) {
 	})
 
 	all.begin()
-	three.wake()
+	three.Wake()
 	took := w.together() + w.alike()
 	t.Logf("alike %v after going on", took)
 	if took > 10*time.Second {

@@ -16,7 +16,7 @@ func TestRestart(t *testing.T) {
 
 	all.begin()
 	two := w.nodes["two"]
-	two.hang() // so that none of what is said now can have reached a client there
+	two.Hang() // so that none of what is said now can have reached a client there
 	const few = 50
 	romeo.say(juliet.jid.String(), 0, few)
 	romeo.settled()
@@ -87,8 +87,8 @@ func everybodyReturns(t *testing.T, w *world) {
 	})
 	w.alike()
 	for _, n := range w.running() {
-		if s, err := n.status(); err != nil || s.Sessions.Everywhere != 6 || s.Sessions.Here != 2 {
-			t.Errorf("%s counts %+v sessions, %v", n.name, s.Sessions, err)
+		if s, err := n.Status(); err != nil || s.Sessions.Everywhere != 6 || s.Sessions.Here != 2 {
+			t.Errorf("%s counts %+v sessions, %v", n.Name, s.Sessions, err)
 		}
 	}
 }

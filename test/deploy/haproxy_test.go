@@ -18,6 +18,7 @@ import (
 	"github.com/starling-im/starling/internal/client"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/xml"
+	"github.com/starling-im/starling/internal/xmpptest"
 )
 
 // balancer is a running HAProxy with the settings of the example.
@@ -63,10 +64,10 @@ func balance(t *testing.T, nodes []*node) *balancer {
 		for k, n := range nodes {
 			there := fmt.Sprintf(`192\.0\.2\.%d:%s`, 11+k, door.port)
 			if door.name == "c2s" { // on one machine each node has a port of its own for checks
-				_, port, _ := net.SplitHostPort(n.info.Addresses["admin"])
-				text = replace(t, text, there, n.info.Addresses[door.name]+" port "+port)
+				_, port, _ := net.SplitHostPort(n.Info.Addresses["admin"])
+				text = replace(t, text, there, n.Info.Addresses[door.name]+" port "+port)
 			} else {
-				text = replace(t, text, there, n.info.Addresses[door.name])
+				text = replace(t, text, there, n.Info.Addresses[door.name])
 			}
 		}
 	}
@@ -116,7 +117,7 @@ func (b *balancer) status(n *node) map[string]string {
 	const backend, name, status = 0, 1, 17
 	all := map[string]string{}
 	for _, row := range rows {
-		if row[name] == n.name {
+		if row[name] == n.Name {
 			all[row[backend]], _, _ = strings.Cut(row[status], " ")
 		}
 	}
@@ -126,7 +127,7 @@ func (b *balancer) status(n *node) map[string]string {
 // says waits until HAProxy thinks so of a node.
 func (b *balancer) says(n *node, want string) {
 	b.t.Helper()
-	until(b.t, "haproxy says that "+n.name+" is "+want, func() bool {
+	xmpptest.Until(b.t, "haproxy says that "+n.Name+" is "+want, func() bool {
 		s := b.status(n)
 		return s["c2s"] == want && s["tls"] == want
 	})
@@ -202,14 +203,14 @@ func TestHAProxy(t *testing.T) {
 	nodes := startNodes(t, "one", "two", "three")
 	users := []string{"romeo", "juliet", "paris"}
 	for _, u := range users {
-		starling(t, nil, "user", "add", u+"@example.org", "--data", nodes[0].data, "--password", password)
+		starling(t, nil, "user", "add", u+"@example.org", "--data", nodes[0].Data, "--password", password)
 	}
 	b := balance(t, nodes)
 
 	romeo, juliet, paris := b.login("tls", "romeo@example.org/a"), b.login("tls", "juliet@example.org/a"), b.login("tls", "paris@example.org/a")
 	for _, n := range nodes {
 		if s := n.sessions(); s != 1 {
-			t.Errorf("%s has %d sessions, one is right", n.name, s)
+			t.Errorf("%s has %d sessions, one is right", n.Name, s)
 		}
 	}
 	romeo.chats(juliet, "one")
@@ -219,15 +220,15 @@ func TestHAProxy(t *testing.T) {
 	// The node of juliet drains. She is told to go, comes back, and is on another one.
 	drained := nodes[0]
 	for _, n := range nodes {
-		if strings.Contains(n.logged(), juliet.NetConn().LocalAddr().String()) {
+		if strings.Contains(n.Log(), juliet.NetConn().LocalAddr().String()) {
 			drained = n
 		}
 	}
-	starling(t, nil, "cluster", "drain", "--data", drained.data)
+	starling(t, nil, "cluster", "drain", "--data", drained.Data)
 	juliet.await("the end of the stream", func(e xml.Element) bool {
 		return e.Local == "error" && e.First() != nil && e.First().Local == "system-shutdown"
 	})
-	if !strings.Contains(drained.logged(), juliet.NetConn().LocalAddr().String()) {
+	if !strings.Contains(drained.Log(), juliet.NetConn().LocalAddr().String()) {
 		t.Error("the log does not name the client, but the balancer")
 	}
 	if status, body := drained.get("/readyz"); status != 503 || !strings.Contains(body, "drained") {
@@ -244,7 +245,7 @@ func TestHAProxy(t *testing.T) {
 	later[3].chats(later[0], "four")
 
 	// It is back, and gets those that come next.
-	starling(t, nil, "cluster", "join", "--data", drained.data)
+	starling(t, nil, "cluster", "join", "--data", drained.Data)
 	b.says(drained, "UP")
 	back := b.login("tls", "romeo@example.org/back")
 	if s := drained.sessions(); s != 1 {
@@ -257,7 +258,7 @@ func TestHAProxy(t *testing.T) {
 	if dead == drained {
 		dead = nodes[2]
 	}
-	dead.kill()
+	dead.Kill()
 	for i := range 3 {
 		b.login("tls", fmt.Sprintf("paris@example.org/new%d", i)).chats(back, fmt.Sprint("six", i))
 	}

@@ -46,8 +46,6 @@ class Cluster:
                   "--cluster-listen", "127.0.0.1:0")
         self.nodes = [Starling(self.binary, self.folder, self.settings, name, (*shared, "--node-name", name))
                       for name in NAMES]
-        for node in self.nodes:
-            node.settled = self.settled
         first, *others = self.nodes
         await first.start()
         peer = (await self._status(first))["members"][0]["address"]
@@ -65,16 +63,6 @@ class Cluster:
         for node in self.nodes:
             while [member["state"] for member in (await self._status(node))["members"]] != ["ready"] * len(self.nodes):
                 await asyncio.sleep(0.05)
-
-    async def settled(self, client):
-        """A node that does not know of the client yet would only keep a subscription request for it."""
-        await client.await_presence(client.jid, True)  # its own: RFC 6121 §4.2.2
-        while len({await self._digests(node) for node in self.nodes}) > 1:
-            await asyncio.sleep(0.05)
-
-    async def _digests(self, node):
-        tables = json.loads(await node.command("cluster", "tables", "--json"))
-        return tuple((table["name"], table["digest"]) for table in tables)
 
     async def stop(self):
         ends = await asyncio.gather(*(node.stop() for node in self.nodes), return_exceptions=True)

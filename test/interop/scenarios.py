@@ -76,7 +76,6 @@ class Streams(Tour):
         suffix = os.urandom(3).hex()
         async with Wire(server.node(1).address(self.tls)) as wire:
             through = Running({self.tls: wire.address}, server.folder, server.domain)
-            through.settled = server.node(1).settled
             places = (("romeo", server.node(0)), ("juliet", through), ("juliet", server.node(2)))
             cast.extend(self.kind(place, self.tls, f"{who}{suffix}", f"{who} sesame") for who, place in places)
             await keep_messages(*cast, wire)
@@ -95,6 +94,8 @@ for a, b in ((Slix, Slix), (XmppJS, XmppJS), (Slix, XmppJS)):
     SCENARIOS[f"cluster {a.kind}-{b.kind}"] = Story("starttls", a, b, cluster=True)
 for kind in (SlixFeatures, XmppJSFeatures):
     SCENARIOS[f"cluster {kind.kind}-features"] = Tour("starttls", kind, cluster=True)
+for kind in (SlixStreams, XmppJSStreams):
+    SCENARIOS[f"cluster {kind.kind}-streams"] = Streams("starttls", kind, cluster=True)
 SCENARIOS["cluster smack"] = Smack(cluster=True)
 
 

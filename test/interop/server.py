@@ -38,9 +38,6 @@ class Running:
         """What the client number n connects to."""
         return self
 
-    async def settled(self, client):
-        """Waits until all nodes know of a client that has logged in."""
-
     def addresses_of_nodes(self, tls):
         return [self.address(tls)]
 

@@ -24,8 +24,6 @@ async def log_in(client):
 
 async def befriend(a, b):
     """RFC 6121 §3.1: both ask, both consent."""
-    for client in (a, b):
-        await client.server.settled(client)
     await a.subscribe(b.jid)
     await b.await_request(a.jid)
     await b.approve(a.jid)

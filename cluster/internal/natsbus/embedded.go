@@ -70,6 +70,7 @@ type embedded struct {
 	cast   *multicast // nil without multicast
 	loops  sync.WaitGroup
 	keys   atomic.Pointer[keyring]
+	proven atomic.Pointer[keyring] // the keys with which there was a peer last; nil: there was none
 
 	mu     sync.Mutex      // guards what follows, and is held while the server takes options
 	base   *server.Options // of the server, but for its peers; never given away, only cloned
@@ -270,11 +271,11 @@ func (s *embedded) shutdown() {
 	}
 }
 
-// refused hears of a failed handshake. It is a fault if a configured peer is on the other end and there is no other
-// peer: then it is probably this node that has the wrong token.
+// refused hears of a failed handshake. It is a fault if a configured peer is on the other end, and there was no other one
+// since this node has its keys: then it is probably this node that has the wrong token.
 func (s *embedded) refused(address string, err error) {
 	f := tokenFailure(address, err)
-	if f != nil && s.peers.Load() == 0 && s.find.configured(address) {
+	if f != nil && s.peers.Load() == 0 && s.proven.Load() != s.keys.Load() && s.find.configured(address) {
 		s.fault(f)
 	}
 }

@@ -178,6 +178,32 @@ func TestWrongToken(t *testing.T) {
 	}
 }
 
+// TestPeerTurnsStranger: a peer comes back with another token, or in another cluster. Who is left alone by that is not in
+// the wrong, and says so in the log only.
+func TestPeerTurnsStranger(t *testing.T) {
+	token := NewToken()
+	first := open(t, 1, &Embedded{Token: []byte(token), Listen: "127.0.0.1:0"})
+	address := first.address()
+	left := open(t, 0, &Embedded{Token: []byte(token), Listen: "127.0.0.1:0", Peers: []string{address}})
+	left.until(t, true, first.id)
+	if err := first.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	left.until(t, false, first.id)
+	if _, err := tryOpenIn(t, "production", 1, &Embedded{Token: []byte(token), Listen: address}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "refusals", func() bool {
+		failed, _ := left.refusals(otherToken)
+		return failed >= 2
+	})
+	select {
+	case f := <-left.Faults():
+		t.Errorf("fault: %v", f)
+	default:
+	}
+}
+
 // TestRotation changes the token of a running cluster, node by node, and never splits it.
 func TestRotation(t *testing.T) {
 	was, is := NewToken(), NewToken()

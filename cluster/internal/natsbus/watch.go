@@ -59,6 +59,9 @@ func (s *embedded) compare(up, now map[string]bool) {
 			s.hint(bus.Hint{Peer: id, Up: true})
 		}
 	}
+	if len(up) > 0 {
+		s.proven.Store(s.keys.Load())
+	}
 	if old := s.peers.Swap(int64(len(up))); (old == 0) != (len(up) == 0) {
 		s.find.wake()
 	}

@@ -5,7 +5,8 @@
 // A message is known by an id that derives from its key and its owner, so it is known before it is committed, and equal
 // wherever it is computed. It stands at a position that is given when it is committed, under the lock of its owner's row:
 // what is committed later stands later, so nobody who pages by position misses anything. Commits are those of a writer
-// that takes all that waits at once (writer.go); delivery does not wait for it, acknowledgements do.
+// that takes all that waits at once (writer.go), on SQLite by way of a journal (shelf.go); delivery does not wait for it,
+// acknowledgements do.
 //
 // The archive is also where messages wait for users who are away: feature offline keeps a mark for each, for clients that
 // do not ask the archive (pending.go).
@@ -24,6 +25,7 @@ import (
 	"github.com/starling-im/starling/internal/feature/roster"
 	"github.com/starling-im/starling/internal/hook"
 	"github.com/starling-im/starling/internal/module"
+	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 )
 
@@ -119,6 +121,7 @@ func start(h *module.Host, cfg Config) error {
 	h.Hooks.ToAccount.Add(h.Name, hook.Amend, a.unforge)
 	h.Hooks.ToAccount.Add(h.Name, hook.Record, a.incoming)
 	h.Hooks.Bind.Add(h.Name, hook.Record, a.bound)
+	h.Hooks.Settle.Add(h.Name, hook.Record, a.flushed)
 	h.Hooks.Deleted.Add(h.Name, hook.Record, a.deleted)
 	h.Hooks.AddQuick(a.atHand)
 	h.Go("archive writer", a.writer.loop)
@@ -154,10 +157,25 @@ func newMetrics(r prometheus.Registerer) metrics {
 // that it was received.
 func (a *Archive) Oldest() time.Time { return a.writer.oldest() }
 
+// flush waits until all that was queued for an account has its place in the archive, on all other nodes too, so that ids
+// which its clients have got are known.
+func (a *Archive) flush(ctx context.Context, owner jid.JID) error {
+	a.Sessions.SettleElsewhere(ctx, owner)
+	return a.writer.flush(ctx, owner.String())
+}
+
+// flushed is flush as another node asks for it.
+func (a *Archive) flushed(ctx context.Context, e *module.AccountEvent) error {
+	return a.writer.flush(ctx, e.Account.String())
+}
+
 // deleted forgets the archive and the preferences of an account. The positions that were given stay known, so that none is
 // given again.
 func (a *Archive) deleted(ctx context.Context, e *module.AccountEvent) error {
-	if err := a.writer.flush(ctx); err != nil {
+	if err := a.flush(ctx, e.Account); err != nil {
+		return err
+	}
+	if err := a.writer.flush(ctx, ""); err != nil { // nothing of it stays in the journal
 		return err
 	}
 	err := a.forget(ctx, e.Account)

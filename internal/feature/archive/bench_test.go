@@ -2,6 +2,8 @@ package archive_test
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/starling-im/starling/internal/feature/archive"
 	"github.com/starling-im/starling/internal/store"
+	"github.com/starling-im/starling/internal/store/storetest"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/rsm"
 	"github.com/starling-im/starling/internal/xmpptest"
@@ -38,43 +41,131 @@ func entry(owner jid.JID, n int) archive.Entry {
 	}
 }
 
-// BenchmarkCommit is what it costs to keep a message for both parties, in batches as they come under load: the users
-// write to each other at random.
-func BenchmarkCommit(b *testing.B) {
+// meter measures the processor time of the whole process.
+type meter struct{ begun int64 }
+
+func processor() int64 {
+	var used syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &used)
+	return used.Utime.Nano() + used.Stime.Nano()
+}
+
+func start(b *testing.B) meter {
+	runtime.GC()
+	b.ResetTimer()
+	return meter{processor()}
+}
+
+func (m meter) stop(b *testing.B, messages int) {
+	b.StopTimer()
+	b.ReportMetric(float64(processor()-m.begun)/float64(messages), "cpu-ns/message")
+}
+
+// crowd is users who write to each other at random.
+type crowd struct {
+	users []jid.JID
+	text  string
+	n     int
+}
+
+func newCrowd() *crowd {
+	c := &crowd{users: make([]jid.JID, 200), text: fmt.Sprintf(text, strings.Repeat("x", 80))}
+	for i := range c.users {
+		c.users[i] = jid.MustParse(fmt.Sprintf("user%d@a.test/phone", i))
+	}
+	return c
+}
+
+// say is messages, each as it is kept for both parties.
+func (c *crowd) say(messages int) (all []archive.Entry) {
+	for range messages {
+		one, two := c.users[rand.IntN(len(c.users))], c.users[rand.IntN(len(c.users))]
+		e := archive.Entry{Owner: one.Bare(), Peer: two, N: c.n, Time: time.Now(), Message: "m", Text: c.text}
+		all = append(all, e)
+		e.Owner, e.Peer, e.N = two.Bare(), one, c.n+1
+		all = append(all, e)
+		c.n += 2
+	}
+	return all
+}
+
+var batches = []int{8, 64, 512, 2048}
+
+// BenchmarkKeep is what it costs to keep a message for both parties, from the queue to its place in both archives. So many
+// messages come at once, and the next ones when these are acknowledged.
+func BenchmarkKeep(b *testing.B) {
 	dialects(b, func(b *testing.B, d store.Dialect) {
-		for _, messages := range []int{8, 128, 2048} {
+		for _, messages := range batches {
 			b.Run(fmt.Sprint("batch=", messages), func(b *testing.B) {
-				a := archiveOn(b, d)
-				users := make([]jid.JID, 200)
-				for i := range users {
-					users[i] = jid.MustParse(fmt.Sprintf("user%d@a.test/phone", i))
-				}
-				body := fmt.Sprintf(text, strings.Repeat("x", 80))
-				var from, to syscall.Rusage
-				syscall.Getrusage(syscall.RUSAGE_SELF, &from)
-				b.ResetTimer()
-				n := 0
-				for n < b.N {
-					var batch []archive.Entry
-					for range messages {
-						one, two := users[n%200], users[(n*7+1)%200]
-						e := archive.Entry{Owner: one.Bare(), Peer: two, N: n, Time: time.Now(), Message: "m", Text: body}
-						batch = append(batch, e)
-						e.Owner, e.Peer = two.Bare(), one
-						batch = append(batch, e)
-						n++
+				a, c := archiveOn(b, d), newCrowd()
+				m, n := start(b), 0
+				for ; n < b.N; n += messages {
+					for _, e := range c.say(messages) {
+						a.Add(&e)
 					}
-					if err := a.Commit(b.Context(), batch); err != nil {
+					if err := a.Acknowledged(b.Context()); err != nil {
 						b.Fatal(err)
 					}
 				}
-				b.StopTimer()
-				syscall.Getrusage(syscall.RUSAGE_SELF, &to)
-				cpu := to.Utime.Nano() + to.Stime.Nano() - from.Utime.Nano() - from.Stime.Nano()
-				b.ReportMetric(float64(cpu)/float64(n), "cpu-ns/message")
+				if err := a.Flush(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				m.stop(b, n)
 			})
 		}
 	})
+}
+
+// BenchmarkCommit is the same without the journal: each batch goes to its place at once.
+func BenchmarkCommit(b *testing.B) {
+	dialects(b, func(b *testing.B, d store.Dialect) {
+		for _, messages := range batches {
+			b.Run(fmt.Sprint("batch=", messages), func(b *testing.B) {
+				a, c := archiveOn(b, d), newCrowd()
+				m, n := start(b), 0
+				for ; n < b.N; n += messages {
+					if err := a.Commit(b.Context(), c.say(messages)); err != nil {
+						b.Fatal(err)
+					}
+				}
+				m.stop(b, n)
+			})
+		}
+	})
+}
+
+// BenchmarkFloor is what the same bytes cost in one table that has no index, two rows a message, with nothing but the
+// database under it.
+func BenchmarkFloor(b *testing.B) {
+	for _, messages := range batches {
+		b.Run(fmt.Sprint("batch=", messages), func(b *testing.B) {
+			db, c := storetest.Open(b, store.SQLite), newCrowd()
+			insert := func(all []archive.Entry) error {
+				return db.Write(b.Context(), func(tx *store.Tx) error {
+					for _, e := range all {
+						if _, err := tx.Exec(`INSERT INTO bare VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+							1<<40, e.N, make([]byte, 16), e.Time.UnixMicro(), 1<<60, e.Peer.Resource(), e.Message, e.Text); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}
+			if err := db.Write(b.Context(), func(tx *store.Tx) error {
+				_, err := tx.Exec(`CREATE TABLE bare (owner BIGINT, position BIGINT, id BYTEA, stamp BIGINT, peer BIGINT, resource TEXT, message TEXT, stanza TEXT)`)
+				return err
+			}); err != nil {
+				b.Fatal(err)
+			}
+			m, n := start(b), 0
+			for ; n < b.N; n += messages {
+				if err := insert(c.say(messages)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			m.stop(b, n)
+		})
+	}
 }
 
 // million is how many messages the archive has whose pages are read; fewer with -short.

@@ -43,7 +43,44 @@ func (a *Archive) Commit(ctx context.Context, all []Entry) error {
 func (a *Archive) Add(e *Entry) { a.writer.add(e.row()) }
 
 // Flush waits for the writer.
-func (a *Archive) Flush(ctx context.Context) error { return a.writer.flush(ctx) }
+func (a *Archive) Flush(ctx context.Context) error { return a.writer.flush(ctx, "") }
+
+// Acknowledged waits until all that was added is committed.
+func (a *Archive) Acknowledged(ctx context.Context) error {
+	w := a.writer
+	w.mu.Lock()
+	target := w.added
+	w.mu.Unlock()
+	for {
+		w.mu.Lock()
+		reached, changed := w.done >= target, w.change()
+		w.mu.Unlock()
+		if reached {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Journal is how many entries are in the journal.
+func (a *Archive) Journal(ctx context.Context) int {
+	return a.number(ctx, `SELECT COUNT(*) FROM archive_journal`)
+}
+
+// Rows is how many messages are in their places.
+func (a *Archive) Rows(ctx context.Context) int { return a.number(ctx, `SELECT COUNT(*) FROM archive`) }
+
+func (a *Archive) number(ctx context.Context, query string) (n int) {
+	err := a.DB.Read(ctx, func(tx *store.Tx) error { return tx.Row(query).Scan(&n) })
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
 
 // Again queues an entry that comes back unread.
 func (a *Archive) Again(e *Entry) {

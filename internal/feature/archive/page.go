@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpp/datetime"
@@ -22,10 +21,6 @@ const (
 	maxPageBytes = 256 << 10
 	// slack is by how many places a stamp may stand out of order: as the clocks of two nodes differ.
 	slack = 64
-	// Clients get messages, and with them ids, before another node has committed them: an id that is not there may be in a
-	// moment.
-	againAfter = 20 * time.Millisecond
-	againUntil = 320 * time.Millisecond
 	// maxCount is up to where the messages that match a filter are counted.
 	maxCount = 10_000
 )
@@ -47,26 +42,19 @@ type page struct {
 
 // page reads a page. What is queued is committed first, so that ids which clients have got already are known.
 func (a *Archive) page(ctx context.Context, owner jid.JID, f *filter) (p *page, err error) {
-	if err := a.writer.flush(ctx); err != nil {
+	if err := a.flush(ctx, owner); err != nil {
 		return nil, err
 	}
 	a.retract.flush(ctx)
-	for wait := againAfter; ; wait *= 2 {
-		err = a.DB.Read(ctx, func(tx *store.Tx) error {
-			p = &page{index: -1, count: -1}
-			return p.read(tx, owner.String(), f)
-		})
-		var failure *stanza.Failure
-		switch {
-		case err == nil:
-			return p, nil
-		case !errors.As(err, &failure):
-			return nil, fmt.Errorf("read the archive of %s: %w", owner, err)
-		case failure.Condition != stanza.ItemNotFound || wait > againUntil || a.Sessions.Len() == a.Sessions.LenEverywhere():
-			return nil, err
-		}
-		pause(ctx, wait)
+	err = a.DB.Read(ctx, func(tx *store.Tx) error {
+		p = &page{index: -1, count: -1}
+		return p.read(tx, owner.String(), f)
+	})
+	var failure *stanza.Failure
+	if err != nil && !errors.As(err, &failure) {
+		return nil, fmt.Errorf("read the archive of %s: %w", owner, err)
 	}
+	return p, err
 }
 
 // conditions are those of a SELECT from the archive.
@@ -178,11 +166,10 @@ func (f *filter) bounds(tx *store.Tx, owner string, first, last int64) (low, hig
 
 // conditions are those of the results wherever they stand.
 func (f *filter) conditions(tx *store.Tx, owner string) (*conditions, error) {
-	c := &conditions{place: "position"}
-	c.and("owner = ?", owner)
+	c := &conditions{place: "position", text: []string{"owner = " + numberOf}, args: []any{owner}}
 	if !f.with.IsZero() { // XEP-0313 §4.1.1
 		c.place = "(position + 0)"
-		c.and("peer = ?", f.with.Bare().String())
+		c.and("peer = ?", peerOf(f.with))
 		if f.with.IsFull() {
 			c.and("resource = ?", f.with.Resource())
 		}
@@ -279,7 +266,7 @@ func (p *page) fetch(tx *store.Tx, f *filter, c *conditions, low, high int64) er
 
 // locate is the position of the message of an id.
 func locate(tx *store.Tx, owner string, i id) (position int64, err error) {
-	err = tx.Row(`SELECT position FROM archive WHERE owner = $1 AND id = $2`, owner, i[:]).Scan(&position)
+	err = tx.Row(`SELECT position FROM archive WHERE owner = `+numberOf+` AND id = $2`, owner, i[:]).Scan(&position)
 	if errors.Is(err, store.ErrNotFound) {
 		return 0, errUnknown()
 	}

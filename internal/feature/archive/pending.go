@@ -43,9 +43,10 @@ func (a *Archive) Mark(ctx context.Context, st *stanza.Stanza) (kept bool) {
 	defer cancel()
 	select {
 	case <-r.done:
+		return !r.refused
 	case <-ctx.Done():
+		return true
 	}
-	return true
 }
 
 // ownID is the id that a stanza has in its recipient's archive. What others have claimed was taken off when it came.
@@ -74,7 +75,7 @@ func (a *Archive) Waiting(tx *store.Tx, owner jid.JID, ids [][]byte) ([]offline.
 	for i, raw := range ids {
 		var position, stamp int64
 		var text string
-		err := tx.Row(`SELECT position, stamp, stanza FROM archive WHERE owner = $1 AND id = $2`, owner.String(), raw).
+		err := tx.Row(`SELECT position, stamp, stanza FROM archive WHERE owner = `+numberOf+` AND id = $2`, owner.String(), raw).
 			Scan(&position, &stamp, &text)
 		switch {
 		case err == store.ErrNotFound:

@@ -243,15 +243,15 @@ func (a *Archive) metadata(ctx context.Context, iq *stanza.Stanza) (xml.Element,
 // Metadata is the answer to a client that plans how to read the archive (XEP-0313 §5), and the position where it ends now.
 func (a *Archive) Metadata(ctx context.Context, owner jid.JID) (xml.Element, int64, error) {
 	e := xml.New(NS, "metadata")
-	if err := a.writer.flush(ctx); err != nil {
+	if err := a.flush(ctx, owner); err != nil {
 		return e, 0, err
 	}
 	var last int64
 	err := a.DB.Read(ctx, func(tx *store.Tx) error {
 		e, last = xml.New(NS, "metadata"), 0
 		for _, end := range []struct{ name, query string }{
-			{"start", `SELECT id, stamp, position FROM archive WHERE owner = $1 ORDER BY position LIMIT 1`},
-			{"end", `SELECT id, stamp, position FROM archive WHERE owner = $1 ORDER BY position DESC LIMIT 1`},
+			{"start", `SELECT id, stamp, position FROM archive WHERE owner = ` + numberOf + ` ORDER BY position LIMIT 1`},
+			{"end", `SELECT id, stamp, position FROM archive WHERE owner = ` + numberOf + ` ORDER BY position DESC LIMIT 1`},
 		} {
 			var raw []byte
 			var stamp int64

@@ -126,9 +126,9 @@ func (a *Archive) bury(ctx context.Context, r *row) error {
 			}
 			found = append(found, c)
 			return nil
-		}, `SELECT id, stanza FROM (SELECT position, id, message, stanza FROM archive WHERE owner = $1 AND peer = $2
+		}, `SELECT id, stanza FROM (SELECT position, id, message, stanza FROM archive WHERE owner = `+numberOf+` AND peer = $2
 			ORDER BY (position + 0) DESC LIMIT $3) AS talk WHERE message = $4 ORDER BY position DESC`,
-			r.owner, r.peer.Bare().String(), lookBack, r.retracts)
+			r.owner, peerOf(r.peer), lookBack, r.retracts)
 	})
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func (a *Archive) bury(ctx context.Context, r *row) error {
 		}
 		grave := tombstone(st, retraction, r.stamp)
 		return a.DB.Write(ctx, func(tx *store.Tx) error {
-			n, err := tx.Exec(`UPDATE archive SET stanza = $3 WHERE owner = $1 AND id = $2`, r.owner, c.id, grave.String())
+			n, err := tx.Exec(`UPDATE archive SET stanza = $3 WHERE owner = `+numberOf+` AND id = $2`, r.owner, c.id, grave.String())
 			if err == nil && n > 0 {
 				a.metrics.tombstones.Inc()
 			}

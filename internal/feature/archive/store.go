@@ -3,6 +3,9 @@ package archive
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -68,8 +71,8 @@ func (a *Archive) commit(tx *store.Tx, batch []*row) error {
 	for _, r := range rows {
 		if r.task == remark {
 			// It is read where it comes back to. The text tells when it was sent.
-			_, err := tx.Exec(`UPDATE archive SET position = $3, stamp = $4, stanza = $5 WHERE owner = $1 AND id = $2`,
-				r.owner, r.id[:], r.position, r.stamp, r.stanza)
+			_, err := tx.Exec(`UPDATE archive SET position = $1, stamp = $2, stanza = $3 WHERE owner = $4 AND id = $5`,
+				r.position, r.stamp, r.stanza, r.number, r.id[:])
 			if err != nil {
 				return err
 			}
@@ -83,6 +86,22 @@ func (a *Archive) commit(tx *store.Tx, batch []*row) error {
 	return nil
 }
 
+// drawn is a random number for an owner, which SQLite writes in six bytes.
+func drawn() int64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return int64(binary.BigEndian.Uint64(b[:]) >> 17)
+}
+
+// numberOf is the number of the owner that is the statement's first parameter; of one who has none nothing is there.
+const numberOf = `(SELECT number FROM archive_owner WHERE owner = $1)`
+
+// peerOf is what stands for a peer in the database.
+func peerOf(peer jid.JID) int64 {
+	sum := sha256.Sum256([]byte(peer.Bare().String()))
+	return int64(binary.BigEndian.Uint64(sum[:]) >> 1)
+}
+
 // latest bounds by how far a clock may have been wrong and still move the stamps of later messages.
 const latest = int64(3600_000_000)
 
@@ -94,6 +113,7 @@ func place(tx *store.Tx, rows []*row, wide int) error {
 		name        string
 		from, to    int // rows
 		need        int64
+		number      int64
 		last, stamp int64
 	}
 	var owners []owner
@@ -107,25 +127,26 @@ func place(tx *store.Tx, rows []*row, wide int) error {
 			o.need++
 		}
 	}
-	err := chunks(len(owners), wide, 3, func(n int) string {
-		return `INSERT INTO archive_owner (owner, last, stamp) VALUES ` + values(n, 3) + `
+	err := chunks(len(owners), wide, 4, func(n int) string {
+		return `INSERT INTO archive_owner (owner, number, last, stamp) VALUES ` + values(n, 4) + `
 			ON CONFLICT (owner) DO UPDATE SET last = archive_owner.last + excluded.last,
 				stamp = CASE WHEN excluded.stamp > archive_owner.stamp THEN excluded.stamp ELSE archive_owner.stamp END
-			RETURNING owner, last, stamp`
+			RETURNING owner, number, last, stamp`
 	}, func(i int, args []any) []any {
-		return append(args, owners[i].name, owners[i].need, owners[i].stamp)
+		// A number that somebody has is a conflict: then the commit is tried again.
+		return append(args, owners[i].name, drawn(), owners[i].need, owners[i].stamp)
 	}, func(query string, args []any) error {
 		return tx.Each(func(scan store.Scan) error {
 			var name string
-			var last, stamp int64
-			if err := scan(&name, &last, &stamp); err != nil {
+			var number, last, stamp int64
+			if err := scan(&name, &number, &last, &stamp); err != nil {
 				return err
 			}
 			i, found := slices.BinarySearchFunc(owners, name, func(o owner, name string) int { return cmp.Compare(o.name, name) })
 			if !found {
 				return fmt.Errorf("the row of %s came back unasked for", name)
 			}
-			owners[i].last, owners[i].stamp = last, stamp
+			owners[i].number, owners[i].last, owners[i].stamp = number, last, stamp
 			return nil
 		}, query, args...)
 	})
@@ -136,6 +157,7 @@ func place(tx *store.Tx, rows []*row, wide int) error {
 		o := &owners[i]
 		next := o.last - o.need
 		for _, r := range rows[o.from:o.to] {
+			r.number = o.number
 			if r.task == mark {
 				continue
 			}
@@ -170,7 +192,7 @@ func insertRows(tx *store.Tx, rows []*row, wide int) error {
 			ON CONFLICT (owner, id) DO NOTHING`
 	}, func(i int, args []any) []any {
 		r := rows[i]
-		return append(args, r.owner, r.position, r.id[:], r.stamp, r.peer.Bare().String(), r.peer.Resource(), r.message, r.stanza)
+		return append(args, r.number, r.position, r.id[:], r.stamp, peerOf(r.peer), r.peer.Resource(), r.message, r.stanza)
 	}, func(query string, args []any) error {
 		_, err := tx.Exec(query, args...)
 		return err
@@ -187,16 +209,20 @@ const (
 // chunks runs a statement for n rows, at most wide at a time, in few sizes, since each is a statement to prepare.
 func chunks(n, wide, columns int, query func(rows int) string, arg func(i int, args []any) []any, run func(query string, args []any) error) error {
 	args := make([]any, 0, min(n, wide)*columns)
+	text, rows := "", 0
 	for done := 0; done < n; {
 		size := wide
 		for size > n-done {
 			size /= 4
 		}
+		if size != rows {
+			text, rows = query(size), size
+		}
 		args = args[:0]
 		for i := range size {
 			args = arg(done+i, args)
 		}
-		if err := run(query(size), args); err != nil {
+		if err := run(text, args); err != nil {
 			return err
 		}
 		done += size
@@ -254,12 +280,12 @@ func (a *Archive) cut(ctx context.Context, owner string, upTo int64) (n int64, e
 	err = a.DB.Write(ctx, func(tx *store.Tx) error {
 		var last int64
 		err := tx.Row(`SELECT COALESCE(MAX(position), 0) FROM (SELECT position FROM archive
-			WHERE owner = $1 AND position <= $2 ORDER BY position LIMIT $3) AS oldest`, owner, upTo, cutAtOnce).Scan(&last)
+			WHERE owner = `+numberOf+` AND position <= $2 ORDER BY position LIMIT $3) AS oldest`, owner, upTo, cutAtOnce).Scan(&last)
 		if err != nil || last == 0 {
 			n = 0
 			return err
 		}
-		n, err = tx.Exec(`DELETE FROM archive WHERE owner = $1 AND position <= $2`, owner, last)
+		n, err = tx.Exec(`DELETE FROM archive WHERE owner = `+numberOf+` AND position <= $2`, owner, last)
 		return err
 	})
 	return n, err
@@ -267,7 +293,7 @@ func (a *Archive) cut(ctx context.Context, owner string, upTo int64) (n int64, e
 
 // at is the first message of an owner at a position or behind it.
 func at(tx *store.Tx, owner string, position int64) (found, stamp int64, err error) {
-	err = tx.Row(`SELECT position, stamp FROM archive WHERE owner = $1 AND position >= $2 ORDER BY position LIMIT 1`, owner, position).
+	err = tx.Row(`SELECT position, stamp FROM archive WHERE owner = `+numberOf+` AND position >= $2 ORDER BY position LIMIT 1`, owner, position).
 		Scan(&found, &stamp)
 	return found, stamp, err
 }
@@ -275,8 +301,8 @@ func at(tx *store.Tx, owner string, position int64) (found, stamp int64, err err
 // ends are the positions of the first and the last message of an owner; zero when there is none.
 func ends(tx *store.Tx, owner string) (first, last int64, err error) {
 	for query, into := range map[string]*int64{
-		`SELECT position FROM archive WHERE owner = $1 ORDER BY position LIMIT 1`:      &first,
-		`SELECT position FROM archive WHERE owner = $1 ORDER BY position DESC LIMIT 1`: &last,
+		`SELECT position FROM archive WHERE owner = ` + numberOf + ` ORDER BY position LIMIT 1`:      &first,
+		`SELECT position FROM archive WHERE owner = ` + numberOf + ` ORDER BY position DESC LIMIT 1`: &last,
 	} {
 		if err := tx.Row(query, owner).Scan(into); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return 0, 0, err

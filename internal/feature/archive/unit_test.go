@@ -131,3 +131,37 @@ func FuzzKeep(f *testing.F) {
 		}
 	})
 }
+
+// FuzzEntries reads any entry of the journal without trouble, and what was written as it was.
+func FuzzEntries(f *testing.F) {
+	one := &row{id: id{1}, stamp: 7, owner: "juliet@a.test", peer: jid.MustParse("romeo@b.test/o"), message: "m", stanza: "<message/>", retracts: "x"}
+	two := &row{id: id{2}, stamp: -1, owner: "romeo@b.test", peer: jid.MustParse("juliet@a.test"), stanza: "<message/>"}
+	other := &row{id: id{3}, owner: "nurse@a.test", peer: jid.MustParse("b.test"), stanza: "<message id='1'/>"}
+	var all []byte
+	for i, r := range []*row{one, two, other} {
+		all = r.entry(all, []*row{nil, one, two}[i])
+	}
+	f.Add(string(all))
+	f.Add(string(all[:len(all)-1]))
+	f.Fuzz(func(t *testing.T, text string) {
+		rows, err := entries(text)
+		if err != nil {
+			return
+		}
+		var b []byte
+		var before *row
+		for _, r := range rows {
+			b = r.entry(b, before)
+			before = r
+		}
+		again, err := entries(string(b))
+		if err != nil || len(again) != len(rows) {
+			t.Fatalf("%q became %q: %v", text, b, err)
+		}
+		for i, r := range rows {
+			if *again[i] != *r {
+				t.Errorf("%+v became %+v", r, again[i])
+			}
+		}
+	})
+}

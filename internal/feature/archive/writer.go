@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 
 	"github.com/starling-im/starling/internal/session"
 	"github.com/starling-im/starling/internal/store"
+	"github.com/starling-im/starling/internal/telemetry"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 )
 
@@ -25,6 +28,8 @@ const (
 	longPause  = 2 * time.Second
 	lastWords  = 10 * time.Second // for what waits when the server stops
 	spaceWait  = 5 * time.Second  // how long a sender is held back when the queue is full
+	maxClashes = 5                // after so many conflicts a batch is not what others did at the same time
+	maxRefused = 1000             // ids that are remembered of rows that the database has refused
 )
 
 // task is what a row asks for.
@@ -48,15 +53,19 @@ type row struct {
 	retracts string // the sender's id of the message that this one retracts
 	unsure   bool   // whether the owner wants it kept is not known yet
 
-	position int64 // given by the commit
+	number   int64 // of the owner, and
+	position int64 // of the row: given by the commit
 	queued   time.Time
 	held     *session.Held
+	told     bool          // those who wait for its commit have been
+	shelved  bool          // it is on the shelf
+	refused  bool          // by the database: known when done is closed
 	done     chan struct{} // closed after the commit; nil when nobody waits
 }
 
 func (r *row) size() int { return len(r.stanza) + 200 }
 
-// writer commits rows in the order in which they came, all that wait in one transaction.
+// writer commits rows in the order in which they came, all that wait in one transaction: on SQLite to a journal first.
 type writer struct {
 	db      *store.DB
 	log     *slog.Logger
@@ -64,9 +73,15 @@ type writer struct {
 	settle  func(context.Context, []*row) []*row // finds out about rows that are unsure; the rest is to be committed
 	after   func([]*row)                         // when rows are committed
 	metrics writerMetrics
-	wake    chan struct{} // something is queued
+	wake    chan struct{}    // something is queued
+	shelf   *shelf           // what is in the journal only; nil when there is none
+	refused map[id]struct{}  // of messages; loop has it
+	told    telemetry.Seldom // of these
 
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex     // guards all below
+	ready   bool           // what the journal had is known
+	pending map[string]int // rows by owner that have no place in the archive yet
+	asks    []*ask
 	queue   []*row
 	since   time.Time // when the oldest row came that is not committed; zero when there is none
 	bytes   int       // of all that are not committed
@@ -83,7 +98,11 @@ type writerMetrics struct {
 }
 
 func newWriter(a *Archive) *writer {
-	w := &writer{db: a.DB, log: a.Log, commit: a.commit, settle: a.settle, after: a.committed, wake: make(chan struct{}, 1)}
+	w := &writer{db: a.DB, log: a.Log, commit: a.commit, settle: a.settle, after: a.committed, wake: make(chan struct{}, 1),
+		refused: map[id]struct{}{}, pending: map[string]int{}}
+	if a.DB.Dialect() == store.SQLite {
+		w.shelf = newShelf()
+	}
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "starling_archive_" + name, Help: help})
 	}
@@ -141,7 +160,12 @@ func (w *writer) add(r *row) {
 	w.rows++
 	w.bytes += r.size()
 	w.added++
+	w.pending[r.owner]++
 	w.mu.Unlock()
+	w.awake()
+}
+
+func (w *writer) awake() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -180,24 +204,59 @@ func (w *writer) change() <-chan struct{} {
 	return w.changed
 }
 
-// flush waits until all that was queued is committed.
-func (w *writer) flush(ctx context.Context) error {
+// ask is by somebody who waits until rows have their places.
+type ask struct {
+	owner  string // whose; empty: everybody's
+	target uint64 // the rows that were added before
+	done   chan struct{}
+}
+
+// flush waits until all that was queued for an owner has its place in the archive, or for everybody if none is named.
+func (w *writer) flush(ctx context.Context, owner string) error {
 	w.mu.Lock()
-	target := w.added
-	w.mu.Unlock()
-	for {
-		w.mu.Lock()
-		reached, changed := w.done >= target, w.change()
+	if w.ready && owner != "" && w.pending[owner] == 0 {
 		w.mu.Unlock()
-		if reached {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return store.ErrUnavailable
+		return nil
+	}
+	q := &ask{owner: owner, target: w.added, done: make(chan struct{})}
+	w.asks = append(w.asks, q)
+	w.mu.Unlock()
+	w.awake()
+	select {
+	case <-q.done:
+		return nil
+	case <-ctx.Done():
+		return store.ErrUnavailable
+	}
+}
+
+// answer gives rows their places that somebody asks for.
+func (w *writer) answer(ctx context.Context) bool {
+	w.mu.Lock()
+	var due, later []*ask
+	for _, q := range w.asks {
+		if q.target <= w.done {
+			due = append(due, q)
+		} else {
+			later = append(later, q)
 		}
 	}
+	w.asks = later
+	w.mu.Unlock()
+	all := slices.ContainsFunc(due, func(q *ask) bool { return q.owner == "" })
+	if w.shelf != nil {
+		var rows []*row
+		for _, q := range due {
+			rows = append(rows, w.shelf.take(q.owner, math.MaxInt)...)
+		}
+		if !w.write(ctx, rows, false) || all && !w.file(ctx, true) {
+			return false
+		}
+	}
+	for _, q := range due {
+		close(q.done)
+	}
+	return true
 }
 
 // isAway tells whether the last commit failed for want of the database.
@@ -209,26 +268,54 @@ func (w *writer) isAway() bool {
 
 // loop commits until the context ends, and then what still waits, if the database takes it soon.
 func (w *writer) loop(ctx context.Context) {
+	if !w.restore(ctx) {
+		return
+	}
 	for {
+		ending := ctx.Err() != nil
 		batch := w.take()
-		if len(batch) == 0 {
-			select {
-			case <-w.wake:
-				continue
-			case <-ctx.Done():
-			}
-			if batch = w.take(); len(batch) == 0 {
-				return
-			}
+		if !ending && len(batch) == 0 && w.idle(ctx) {
+			continue
 		}
-		if !w.write(ctx, batch) {
-			rows, _ := w.waiting()
-			w.log.Error("messages are not kept, since the server stops without its database", "rows", rows)
+		direct, rest := w.divide(batch)
+		if !w.write(ctx, direct, false) || !w.write(ctx, rest, true) || !w.answer(ctx) || !w.file(ctx, ending) {
+			if rows, _ := w.waiting(); rows > 0 {
+				w.log.Error("messages are not kept, since the server stops without its database", "rows", rows)
+			}
 			return
 		}
-		if len(batch) >= gatherFrom && len(batch) < maxBatch && ctx.Err() == nil {
+		switch {
+		case ending && len(batch) == 0:
+			return
+		case len(batch) >= gatherFrom && len(batch) < maxBatch && !ending && !w.filing():
 			pause(ctx, gather) // a larger commit costs less for each of its rows
 		}
+	}
+}
+
+// idle waits until there is something to do; false: there is.
+func (w *writer) idle(ctx context.Context) bool {
+	w.mu.Lock()
+	asked := len(w.asks) > 0
+	w.mu.Unlock()
+	var due <-chan time.Time
+	if w.shelf != nil {
+		if at := w.shelf.due(); !at.IsZero() {
+			t := time.NewTimer(time.Until(at))
+			defer t.Stop()
+			due = t.C
+		}
+	}
+	if asked {
+		return false
+	}
+	select {
+	case <-w.wake:
+		return true
+	case <-due:
+		return false
+	case <-ctx.Done():
+		return true
 	}
 }
 
@@ -244,17 +331,24 @@ func (w *writer) take() []*row {
 	return batch
 }
 
-// write commits a batch, however long the database is away; false: the server stops before.
-func (w *writer) write(ctx context.Context, batch []*row) bool {
-	wait := firstPause
+// write commits a batch, to the journal or to where it belongs, however long the database is away; false: the server
+// stops before.
+func (w *writer) write(ctx context.Context, batch []*row, journal bool) bool {
+	if batch = w.sift(batch); len(batch) == 0 {
+		return true
+	}
+	wait, clashes := firstPause, 0
 	for {
-		err := w.once(batch)
+		err := w.once(batch, journal)
+		if errors.Is(err, store.ErrConflict) {
+			clashes++
+		}
 		switch {
 		case err == nil:
 			return true
-		case !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrConflict) && !errors.Is(err, context.DeadlineExceeded):
-			w.apart(batch, err)
-			return true
+		case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), clashes > 0 && clashes <= maxClashes:
+		default:
+			return w.apart(ctx, batch, journal, err)
 		}
 		w.metrics.failures.Inc()
 		w.mu.Lock()
@@ -287,47 +381,93 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // once tries to commit a batch.
-func (w *writer) once(batch []*row) error {
+func (w *writer) once(batch []*row, journal bool) error {
 	// What has begun is finished when the server stops.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	wanted := w.settle(ctx, batch)
 	if len(wanted) > 0 {
-		if err := w.db.WriteLocking(ctx, func(tx *store.Tx) error { return w.commit(tx, wanted) }); err != nil {
+		number := int64(0)
+		err := w.db.WriteLocking(ctx, func(tx *store.Tx) (err error) {
+			if journal {
+				number, err = w.shelf.enter(tx, wanted)
+				return err
+			}
+			return w.commit(tx, wanted)
+		})
+		if err != nil {
 			return err
 		}
+		if journal {
+			w.shelf.put(wanted, number)
+		}
 		w.metrics.batch.Observe(float64(len(wanted)))
-		w.metrics.stored.Add(float64(len(wanted)))
 	}
-	w.after(wanted)
+	if !journal {
+		w.metrics.stored.Add(float64(len(wanted)))
+		w.after(wanted)
+	}
 	w.finish(batch, true)
 	return nil
 }
 
-// apart commits each row of a batch by itself, so that what the database does not take is nobody else's trouble.
-func (w *writer) apart(batch []*row, err error) {
-	if len(batch) == 1 {
-		w.metrics.lost.Inc()
-		w.log.Error("a message cannot be kept", "owner", batch[0].owner, "id", batch[0].id.String(), "err", err)
-		w.finish(batch, false)
-		return
+// apart commits the halves of a batch that the database has refused, so that what it does not take is nobody else's
+// trouble, and what it takes needs few commits all the same.
+func (w *writer) apart(ctx context.Context, batch []*row, journal bool, err error) bool {
+	if half := len(batch) / 2; half > 0 {
+		return w.write(ctx, batch[:half], journal) && w.write(ctx, batch[half:], journal)
 	}
-	for i := range batch {
-		w.write(context.Background(), batch[i:i+1])
+	if more, told := w.told.Tell(time.Now()); told {
+		w.log.Error("a message cannot be kept", "owner", batch[0].owner, "id", batch[0].id.String(), "more", more, "err", err)
 	}
+	w.refuse(batch[0])
+	return true
 }
 
-// finish tells those who wait. The sender of what was lost never learns that it was received.
+// refuse gives a row up.
+func (w *writer) refuse(r *row) {
+	w.metrics.lost.Inc()
+	if len(w.refused) >= maxRefused {
+		clear(w.refused)
+	}
+	w.refused[r.id] = struct{}{}
+	w.finish([]*row{r}, false)
+}
+
+// sift takes out the marks of messages that the database has refused: whoever waits for them keeps the message elsewhere.
+func (w *writer) sift(batch []*row) []*row {
+	if len(w.refused) == 0 {
+		return batch
+	}
+	return slices.DeleteFunc(slices.Clone(batch), func(r *row) bool {
+		_, gone := w.refused[r.id]
+		if gone = gone && r.task != insert; gone {
+			w.refuse(r)
+		}
+		return gone
+	})
+}
+
+// finish tells those who wait. What was refused is never acknowledged to its sender.
 func (w *writer) finish(batch []*row, committed bool) {
 	w.mu.Lock()
 	w.away = false
-	w.rows -= len(batch)
-	w.done += uint64(len(batch))
 	for _, r := range batch {
-		w.bytes -= r.size()
+		if !r.shelved {
+			if w.pending[r.owner]--; w.pending[r.owner] == 0 {
+				delete(w.pending, r.owner)
+			}
+		}
+		if !r.told {
+			w.rows--
+			w.done++
+			w.bytes -= r.size()
+		}
 	}
-	w.since = time.Time{}
-	if len(w.queue) > 0 {
+	switch {
+	case w.rows == 0:
+		w.since = time.Time{}
+	case w.rows == len(w.queue):
 		w.since = w.queue[0].queued
 	}
 	changed := w.changed
@@ -337,9 +477,16 @@ func (w *writer) finish(batch []*row, committed bool) {
 		close(changed)
 	}
 	for _, r := range batch {
-		if committed {
+		switch {
+		case r.told:
+			continue
+		case committed:
 			r.held.Settle()
+		default:
+			r.refused = true
+			r.held.Lose()
 		}
+		r.told, r.held = true, nil
 		if r.done != nil {
 			close(r.done)
 		}

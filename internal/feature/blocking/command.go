@@ -166,11 +166,7 @@ func itemsOf(ask xml.Element) ([]jid.JID, error) {
 // The one that made it gets its answer first.
 func (b *Blocking) push(ctx context.Context, owner jid.JID, change xml.Element) {
 	send := func(ctx context.Context) {
-		for _, s := range b.Sessions.Account(owner) {
-			if s.State().Blocklist {
-				b.Router.Deliver(ctx, s, stanza.New(stanza.IQ, stanza.Set, stream.NewID(), s.JID, change))
-			}
-		}
+		b.Router.Tell(ctx, owner, session.Blocking, stanza.New(stanza.IQ, stanza.Set, stream.NewID(), owner, change))
 	}
 	if f := session.FlowOf(ctx); f != nil && f.Session != nil && f.Session.Bare == owner {
 		f.After(send)

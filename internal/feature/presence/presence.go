@@ -50,6 +50,7 @@ func start(h *module.Host, cfg Config) error {
 	h.Hooks.Ended.Add(h.Name, hook.Record, p.ended)
 	h.Hooks.Lost.Add(h.Name, hook.Record, p.lost)
 	h.Hooks.Appeared.Add(h.Name, hook.Record, p.appeared)
+	h.Hooks.Crossed.Add(h.Name, hook.Record, p.crossed)
 	p.roster.Removed.Add(h.Name, hook.Record, p.removed)
 	return nil
 }
@@ -85,6 +86,9 @@ func (p *presence) available(ctx context.Context, s *session.Session, st *stanza
 	s.Update(func(state *session.State) { state.Presence, state.Priority = st, priority })
 	p.broadcast(ctx, s, st, contacts)
 	if !before.Available() {
+		if contacts, err = p.roster.List(ctx, s.Bare); err != nil { // what was stored before s was available was not told to it
+			return err
+		}
 		p.greet(ctx, s, contacts)
 	}
 	if becomesReachable {
@@ -200,14 +204,32 @@ func (p *presence) ask(ctx context.Context, s *session.Session, contact jid.JID)
 
 // show sends the presence of an available session to another one, if need be from the node of the first.
 func (p *presence) show(ctx context.Context, of, to *session.Session, address jid.JID) {
-	state := of.State()
-	switch {
-	case !state.Available():
-	case of.Remote():
+	if !of.Remote() {
+		module.Shown(of, func(st *stanza.Stanza) { p.Router.Deliver(ctx, to, st.WithTo(address)) })
+	} else if of.State().Available() {
 		p.Router.Deliver(ctx, of, stanza.New(stanza.Presence, stanza.Probe, "", of.JID).WithFrom(to.JID))
-	default:
-		p.Router.Deliver(ctx, to, state.Presence.WithTo(address))
 	}
+}
+
+// crossed shows a session of this node and one of another to each other that became available at the same moment.
+func (p *presence) crossed(ctx context.Context, e *module.Passage) error {
+	mine, theirs := e.Session, e.Other
+	if mine.Bare == theirs.Bare {
+		p.show(ctx, mine, theirs, mine.Bare)
+		p.show(ctx, theirs, mine, mine.Bare)
+		return nil
+	}
+	item, err := p.roster.Lookup(ctx, mine.Bare, theirs.Bare)
+	if err != nil {
+		return err
+	}
+	if item.From && p.shares(ctx, mine.Bare, theirs.Bare) {
+		p.show(ctx, mine, theirs, theirs.Bare)
+	}
+	if item.To && p.shares(ctx, theirs.Bare, mine.Bare) {
+		p.show(ctx, theirs, mine, mine.Bare)
+	}
+	return nil
 }
 
 // remind delivers a stored subscription request once more: RFC 6121 §3.1.3 rule 4.

@@ -108,12 +108,11 @@ func requestOf(st *stanza.Stanza) string {
 // deliver hands a subscription stanza to the owner's resources: requests to available
 // ones, the rest to those interested in the roster (RFC 6121 §3.1.3, §3.1.6).
 func (p *presence) deliver(ctx context.Context, owner jid.JID, st *stanza.Stanza) {
-	for _, s := range p.Sessions.Account(owner) {
-		state := s.State()
-		if st.Type == stanza.Subscribe && state.Available() || st.Type != stanza.Subscribe && state.Interested {
-			p.Router.Deliver(ctx, s, st)
-		}
+	to := session.Interested
+	if st.Type == stanza.Subscribe {
+		to = session.Available
 	}
+	p.Router.Tell(ctx, owner, to, st)
 }
 
 // showAll sends a contact the presence of all the owner's available resources, or

@@ -56,7 +56,7 @@ func (r *Roster) interest(ctx context.Context, s *session.Session, has *List) {
 			return err
 		}
 		for _, contact := range has.changes(now) {
-			r.tellItem(ctx, s, now, contact)
+			r.host.Router.Deliver(ctx, s, itemPush(now, s.JID, contact))
 		}
 		return nil
 	})
@@ -205,16 +205,12 @@ func (r *Roster) pushLater(ctx context.Context, version int64, owner, contact ji
 
 // deliver sends an item to every interested resource of the owner: RFC 6121 §2.1.6.
 func (r *Roster) deliver(ctx context.Context, l *List, owner, contact jid.JID) {
-	for _, s := range r.host.Sessions.Account(owner) {
-		if s.State().Interested {
-			r.tellItem(ctx, s, l, contact)
-		}
-	}
+	r.host.Router.Tell(ctx, owner, session.Interested, itemPush(l, owner, contact))
 }
 
-// tellItem pushes an item, as it stands in a list, to one session.
-func (r *Roster) tellItem(ctx context.Context, s *session.Session, l *List, contact jid.JID) {
+// itemPush is the push of an item as it stands in a list.
+func itemPush(l *List, to, contact jid.JID) *stanza.Stanza {
 	item := l.Item(contact)
 	q := xml.New(NS, "query", "ver", strconv.FormatInt(l.Version, 10)).With(item.element())
-	r.host.Router.Deliver(ctx, s, stanza.New(stanza.IQ, stanza.Set, stream.NewID(), s.JID, q))
+	return stanza.New(stanza.IQ, stanza.Set, stream.NewID(), to, q)
 }

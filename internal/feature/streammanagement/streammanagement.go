@@ -18,21 +18,26 @@ const NS = "urn:xmpp:sm:3"
 
 // Module is the feature's declaration.
 var Module = module.Def[Config]{
-	Name:     "stream_management",
-	Doc:      "Lets clients know what has arrived, and come back after their connection was lost.",
-	Specs:    []module.Spec{{XEP: 198, Version: "1.6.3", Note: "for clients"}},
-	Defaults: Config{Max: 5 * time.Minute, Queue: 1000, QueueBytes: 1 << 20, AckTimeout: time.Minute, PerAccount: 10},
-	Start:    start,
+	Name:  "stream_management",
+	Doc:   "Lets clients know what has arrived, and come back after their connection was lost.",
+	Specs: []module.Spec{{XEP: 198, Version: "1.6.3", Note: "for clients"}},
+	Defaults: Config{
+		Max: 5 * time.Minute, Queue: 1000, QueueBytes: 1 << 20, AckTimeout: time.Minute,
+		SettlePause: 30 * time.Second, SettleTimeout: 2 * time.Minute, PerAccount: 10,
+	},
+	Start: start,
 }
 
 // Config is the feature's configuration.
 type Config struct {
-	Max        time.Duration `toml:"max" min:"0s" max:"24h" doc:"Time for which a session waits for its client after the connection was lost; a client may ask for less. 0 = sessions end with their connections."`
-	Queue      int           `toml:"queue" min:"10" doc:"Stanzas that may wait for the acknowledgement of a client. A session that waits for its client ends when there are more; what was in it is kept for later, as when the time is over. A client that is there may have ten times as many, but ends when it has not answered for 10 s."`
-	QueueBytes config.Size   `toml:"queue_bytes" min:"64 KiB" doc:"Size of these stanzas, likewise."`
-	AckTimeout time.Duration `toml:"ack_timeout" min:"0s" doc:"Time for the answer of a client that is asked what it has got, after which its connection counts as lost; 0 = any."`
-	PerAccount int           `toml:"per_account" min:"1" doc:"Sessions of one account that may wait for their clients; the one that waits longest ends first."`
-	Location   string        `toml:"location" doc:"Where clients should connect to come back, as host:port, if not everywhere. Empty means anywhere."`
+	Max           time.Duration `toml:"max" min:"0s" max:"24h" doc:"Time for which a session waits for its client after the connection was lost; a client may ask for less. 0 = sessions end with their connections."`
+	Queue         int           `toml:"queue" min:"10" doc:"Stanzas that may wait for the acknowledgement of a client. A session that waits for its client ends when there are more; what was in it is kept for later, as when the time is over. A client that is there may have ten times as many, but ends when it has not answered for 10 s."`
+	QueueBytes    config.Size   `toml:"queue_bytes" min:"64 KiB" doc:"Size of these stanzas, likewise."`
+	AckTimeout    time.Duration `toml:"ack_timeout" min:"0s" doc:"Time for the answer of a client that is asked what it has got, after which its connection counts as lost; 0 = any."`
+	SettlePause   time.Duration `toml:"settle_pause" min:"1s" doc:"Time for which what a client has sent may wait for the database, after which nothing more is read of that client until the wait is over. Messages are delivered meanwhile; only their acknowledgements wait."`
+	SettleTimeout time.Duration `toml:"settle_timeout" min:"1s" doc:"The same, after which the stream is closed without the acknowledgement. The client may come back to its session."`
+	PerAccount    int           `toml:"per_account" min:"1" doc:"Sessions of one account that may wait for their clients; the one that waits longest ends first."`
+	Location      string        `toml:"location" doc:"Where clients should connect to come back, as host:port, if not everywhere. Empty means anywhere."`
 }
 
 // Validate checks the location.

@@ -30,11 +30,11 @@ type PostgresServer struct {
 }
 
 // guardScript runs the server until its standard input ends, which it does at the latest with our process; then it stops the
-// server and removes the directory. Each line that it reads before stops the server or starts it again, in turn. $1 is the
-// directory, $2 the postgres program, the rest its arguments.
+// server and removes the directory. Each line that it reads before stops the server, by the signal that the line names, or
+// starts it again, in turn. $1 is the directory, $2 the postgres program, the rest its arguments.
 const guardScript = `dir=$1; shift
 while "$@" </dev/null >>"$dir/log" 2>&1 & read -r line; do
-	kill -INT $!
+	kill "-$line" $!
 	wait
 	read -r line || break
 done
@@ -98,8 +98,13 @@ func (s *PostgresServer) start(bin string, fsync bool) error {
 }
 
 // Halt stops the server, which ends all connections, until Resume. It returns when it has ended.
-func (s *PostgresServer) Halt() error {
-	if _, err := io.WriteString(s.alive, "\n"); err != nil {
+func (s *PostgresServer) Halt() error { return s.end("INT") }
+
+// Crash is like Halt, but nothing is finished or tidied up: Resume has to recover what was committed.
+func (s *PostgresServer) Crash() error { return s.end("QUIT") }
+
+func (s *PostgresServer) end(signal string) error {
+	if _, err := io.WriteString(s.alive, signal+"\n"); err != nil {
 		return err
 	}
 	again := time.NewTicker(5 * time.Millisecond)
