@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -14,7 +16,6 @@ import (
 
 	"github.com/starling-im/starling/internal/client"
 	"github.com/starling-im/starling/internal/load"
-	"github.com/starling-im/starling/internal/store/storetest"
 )
 
 // Names of the servers that are compared with archives and with stream management.
@@ -108,37 +109,71 @@ func foreign(family, name, archive, needs string, managed bool) *contestant {
 
 // postgres is a PostgreSQL server for this comparison.
 type postgres struct {
-	*storetest.PostgresServer
-	pid int
+	url   string
+	pid   int
+	guard *exec.Cmd
+	alive io.Closer // the guard's standard input, with whose end the server ends
 }
 
 // startPostgres starts it with durable commits.
-func startPostgres() (*postgres, error) {
-	server, err := storetest.StartPostgres(true)
+func (b *bench) startPostgres(ctx context.Context) (*postgres, error) {
+	guard := exec.Command(filepath.Join(b.dir, "pgserver"), "-fsync", "--", "sh", "-c", `echo "$STARLING_TEST_POSTGRES"; exec cat`)
+	guard.Stderr = os.Stderr
+	alive, err := guard.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
-	u, err := url.Parse(server.URL)
-	if err == nil {
-		var file []byte
-		file, err = os.ReadFile(filepath.Join(u.Query().Get("host"), "data", "postmaster.pid"))
-		first, _, _ := strings.Cut(string(file), "\n")
-		if pid, failed := strconv.Atoi(first); err == nil && failed == nil {
-			return &postgres{server, pid}, nil
-		}
+	out, err := guard.StdoutPipe()
+	if err != nil {
+		return nil, err
 	}
-	server.Stop()
-	return nil, errors.Join(errors.New("the process of PostgreSQL is not known"), err)
+	build := exec.CommandContext(ctx, "go", "build", "-o", guard.Path, "./internal/store/storetest/pgserver")
+	build.Dir, build.Stderr = b.root, os.Stderr
+	if err := build.Run(); err != nil {
+		return nil, err
+	}
+	if err := guard.Start(); err != nil {
+		return nil, err
+	}
+	pg := &postgres{guard: guard, alive: alive}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err == nil {
+		pg.url = strings.TrimSpace(line)
+		pg.pid, err = postmaster(pg.url)
+	}
+	if err != nil {
+		return nil, errors.Join(err, pg.stop())
+	}
+	return pg, nil
+}
+
+func (pg *postgres) stop() error {
+	pg.alive.Close()
+	return pg.guard.Wait()
+}
+
+// postmaster is the process of a server that has its data beside its socket.
+func postmaster(address string) (int, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return 0, err
+	}
+	file, err := os.ReadFile(filepath.Join(u.Query().Get("host"), "data", "postmaster.pid"))
+	if err != nil {
+		return 0, err
+	}
+	first, _, _ := strings.Cut(string(file), "\n")
+	return strconv.Atoi(first)
 }
 
 // keep measures what archives and stream management cost.
-func (b *bench) keep(ctx context.Context) error {
+func (b *bench) keep(ctx context.Context) (err error) {
 	database := ""
-	if pg, err := startPostgres(); err != nil {
+	if pg, err := b.startPostgres(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: left out, %v\n", postgresName, err)
 	} else {
-		defer pg.Stop()
-		b.postgres, database = pg, pg.URL
+		defer func() { err = errors.Join(err, pg.stop()) }()
+		b.postgres, database = pg, pg.url
 	}
 	for _, k := range keepers(database) {
 		if !b.wants(k.name) {

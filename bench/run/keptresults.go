@@ -68,7 +68,10 @@ func (b *bench) ownMessages(w *bytes.Buffer) {
 	own := []string{bareName, sqliteName, postgresName, managedName, bothName}
 	b.figures(w, own, []row{keptOne, keptEight, rateEight})
 	for _, r := range []struct{ server, store row }{{keptOne, storeOne}, {keptEight, storeEight}} {
-		bare, _ := b.median(r.server, bareName)
+		bare, ok := b.median(r.server, bareName)
+		if !ok {
+			continue
+		}
 		for _, name := range b.present(own[1:], []row{r.server}) {
 			v, _ := b.median(r.server, name)
 			fmt.Fprintf(w, "- %s: %s adds %.1f µs", r.server, strings.TrimPrefix(name, starlingName+", "), v-bare)

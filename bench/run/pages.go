@@ -75,7 +75,7 @@ func ourCopies(id string) []string {
 func fillings() map[string]*many {
 	return map[string]*many{
 		sqliteName: {ourMessages, "sqlite", inFolder("starling.db"), ourCopies("randomblob(16)")},
-		postgresName: {ourMessages, "pgx", func(b *bench, _ string) string { return b.postgres.URL },
+		postgresName: {ourMessages, "pgx", func(b *bench, _ string) string { return b.postgres.url },
 			ourCopies("decode(md5(CAST(n AS TEXT)), 'hex')")},
 		erlSQLName: {peerMessages, "sqlite", inFolder("ejabberd.db"), []string{
 			`INSERT INTO archive (username, timestamp, peer, bare_peer, xml, txt, kind, nick) ` + counting + `

@@ -103,6 +103,9 @@ func (l *line) tick(now int64) {
 		return
 	}
 	first := l.write(now)
+	if l.queue.len() == 0 {
+		l.queue.ring = nil // of a client that rests
+	}
 	if m.unasked > 0 && !m.asked && now-m.askedAt >= askRest.Microseconds() {
 		first = l.ask(now) || first
 	}

@@ -180,6 +180,9 @@ func (in *inbound) tick(now int64) (stuck bool) {
 	defer in.mu.Unlock()
 	switch {
 	case len(in.open) == 0:
+		if in.since == 0 {
+			in.open, in.free = nil, nil // the client rests
+		}
 		in.since = 0
 		return false
 	case in.since == 0 || in.head != in.low:

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +28,8 @@ type arrivals struct {
 
 // origin is a node whose legs come here.
 type origin struct {
+	id string // Member.ID
+
 	mu      sync.Mutex // guards all; records of one node come one after another, save around a new link
 	inc     uint64
 	refused map[laneAt]flightAt
@@ -47,7 +50,7 @@ func (a *arrivals) of(m cluster.Member) *origin {
 		if a.nodes == nil {
 			a.nodes = map[string]*origin{}
 		}
-		o = &origin{}
+		o = &origin{id: m.ID}
 		a.nodes[m.ID] = o
 	}
 	return o
@@ -171,7 +174,7 @@ func (f *Fleet) apply(o *origin, fl *session.Flow, r *legs) []byte {
 		k := laneAt{r.index, a.lane}
 		what := turned
 		if !o.stale(k, a.flight) {
-			if what = f.arrived(fl, a); what == turned {
+			if what = f.arrived(o.id, fl, a); what == turned {
 				o.refuse(k, a.flight, time.Now())
 			}
 		}
@@ -182,17 +185,34 @@ func (f *Fleet) apply(o *origin, fl *session.Flow, r *legs) []byte {
 }
 
 // arrived gives a stanza to the session that a leg names.
-func (f *Fleet) arrived(fl *session.Flow, a arrival) fate {
+func (f *Fleet) arrived(from string, fl *session.Flow, a arrival) fate {
 	to, err := jid.Parse(a.to)
 	if err != nil {
 		return turned
 	}
 	for _, s := range f.core.Sessions.Here(to.Bare()) {
 		if s.JID == to {
+			if f.overtaken(from, a.text) {
+				return settled
+			}
 			return f.arrive(fl, s, a)
 		}
 	}
 	return turned
+}
+
+// overtaken tells the end of a session whose full JID is available on another node than the one that tells: the client has
+// moved, its node has told or is about to, and this must not be the last that is heard.
+func (f *Fleet) overtaken(from, text string) bool {
+	if !strings.HasPrefix(text, "<presence") || !strings.Contains(text, "type='"+stanza.Unavailable+"'") {
+		return false
+	}
+	st, err := stanza.Decode(text)
+	if err != nil || st.Type != stanza.Unavailable || !f.moves.has(st.From.String(), from) {
+		return false
+	}
+	row, ok := f.sessions.Row(st.From.String())
+	return ok && row.Owner != from && !row.Orphan && row.Value.has(available)
 }
 
 // arrive gives a stanza to a session of this node.

@@ -103,3 +103,57 @@ func (f *Fleet) cross(key string) {
 		}
 	})
 }
+
+const (
+	movedFor = time.Minute // that it is remembered where a client was before
+	maxMoves = 100_000
+)
+
+// moves tells on which node clients were that are on another one now.
+type moves struct {
+	count atomic.Int32 // len(all), to be read without the lock
+
+	mu  sync.Mutex // guards all; taken with the table locked
+	all map[string]move
+}
+
+type move struct {
+	from string // Member.ID
+	at   time.Time
+}
+
+func (m *moves) add(full, from string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.all == nil {
+		m.all = map[string]move{}
+	}
+	if len(m.all) < maxMoves {
+		m.all[full] = move{from, time.Now()}
+	}
+	m.count.Store(int32(len(m.all)))
+}
+
+// has tells whether the client with a full JID was on a node lately, and then on another one.
+func (m *moves) has(full, from string) bool {
+	if m.count.Load() == 0 {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.all[full].from == from
+}
+
+func (m *moves) sweep(now time.Time) {
+	if m.count.Load() == 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for full, one := range m.all {
+		if now.Sub(one.at) > movedFor {
+			delete(m.all, full)
+		}
+	}
+	m.count.Store(int32(len(m.all)))
+}

@@ -99,6 +99,7 @@ type Fleet struct {
 	stored    stored
 	fresh     fresh
 	newcomers newcomers
+	moves     moves
 	metrics   metrics
 }
 
@@ -188,6 +189,7 @@ func (f *Fleet) tick() {
 	f.stored.sweep(time.Now())
 	f.notes.sweep(time.Now())
 	f.newcomers.sweep(time.Now())
+	f.moves.sweep(time.Now())
 	f.linger(time.Now())
 }
 

@@ -72,7 +72,10 @@ func (f *Fleet) observe(was, is cluster.Row[*seat]) {
 			}
 		})
 	}
-	if theirs && is.Value.has(available) && (was.Owner == "" || mine || !was.Value.has(available) || was.Value.uid != is.Value.uid) && f.newcomers.any() {
+	if was.Owner != "" && is.Owner != "" && was.Owner != is.Owner && !was.Orphan {
+		f.moves.add(is.Key, was.Owner)
+	}
+	if theirs && !fresh && is.Value.has(available) && (!was.Value.has(available) || was.Value.uid != is.Value.uid) && f.newcomers.any() {
 		f.notes.add(func(n *notes) { n.crossed = append(n.crossed, is.Key) })
 	}
 	if theirs && is.Value.reachable() && f.stored.any() && (was.Owner == "" || !was.Value.reachable() || was.Value.uid != is.Value.uid) {

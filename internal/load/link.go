@@ -22,7 +22,8 @@ type link struct {
 	numbers []int  // where in each the digits of its number are
 
 	unread   []byte // what had come when the link was made, of one with stream management
-	scratch  []byte // what it writes
+	scratch  []byte // what who sends writes
+	reply    []byte // what who reads writes
 	ackWaits bool   // its acknowledgements wait for what it sends next
 
 	sent     atomic.Uint64 // stanzas; written only by who sends

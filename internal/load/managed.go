@@ -120,11 +120,11 @@ func (m *management) appendAnswer(b []byte) []byte {
 
 // answer acknowledges, if the server has asked for it, and nothing has been sent that did.
 func (l *link) answer() error {
-	b := l.in.sm.appendAnswer(l.scratch[:0])
+	b := l.in.sm.appendAnswer(l.reply[:0])
 	if len(b) == 0 {
 		return nil
 	}
-	l.scratch = b
+	l.reply = b
 	_, err := l.nc.Write(b)
 	return err
 }

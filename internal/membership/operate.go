@@ -126,12 +126,15 @@ func (m *Membership) depart(ctx context.Context, clear bool) error {
 
 // goodbye leaves once what is on its way has arrived, or after a time.
 func (m *Membership) goodbye(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, flushTime)
-	defer cancel()
-	if err := m.o.Flush(ctx); err != nil {
+	step := func(do func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(ctx, flushTime)
+		defer cancel()
+		return do(ctx)
+	}
+	if err := step(m.o.Flush); err != nil {
 		m.o.Log.Warn("not everything for other nodes had arrived before this one left", slog.Any("err", err))
 	}
-	if err := m.node.Leave(ctx); err != nil {
+	if err := step(m.node.Leave); err != nil {
 		return fmt.Errorf("leave the cluster: %w", err)
 	}
 	m.o.Log.Info("this node has left its cluster")

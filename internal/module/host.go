@@ -31,6 +31,7 @@ type Core struct {
 	Version  string    // of the server
 	Now      func() time.Time
 	Caches   cache.Hub // of what features keep in memory
+	Shared   bool      // other nodes may use the database's file, if it is one
 	// Go runs a loop until the server stops; the loop ends with its context.
 	Go func(name string, loop func(context.Context))
 }

@@ -101,7 +101,7 @@ func (s *Server) assemble(ctx context.Context, version string, tune []Tune) erro
 	}
 	s.core = &module.Core{
 		DB: db, Sessions: session.NewTable(), Hooks: &module.Hooks{},
-		Metrics: s.registry, Version: version, Now: time.Now, Go: s.run,
+		Metrics: s.registry, Version: version, Now: time.Now, Go: s.run, Shared: s.cfg.Cluster.AllowSharedSQLite,
 		Accounts: account.New(db, account.Options{
 			Iterations: s.cfg.Auth.Iterations, Workers: s.cfg.Auth.Workers, Log: s.log, Registerer: s.registry,
 			Tokens: account.TokenOptions{

@@ -69,6 +69,9 @@ func (a *Archive) delayedHere(st *stanza.Stanza) bool {
 	return err == nil && from.IsHost() && a.Local(from)
 }
 
+// Settle gives what waits for its place in an archive, on any node, its place (offline.Archive).
+func (a *Archive) Settle(ctx context.Context, owner jid.JID) error { return a.flush(ctx, owner) }
+
 // Waiting reads messages that wait for their owner, by their ids (offline.Archive).
 func (a *Archive) Waiting(tx *store.Tx, owner jid.JID, ids [][]byte) ([]offline.Message, error) {
 	all := make([]offline.Message, len(ids))

@@ -32,10 +32,13 @@ type shelf struct {
 	count  int
 	bytes  int
 	since  time.Time // when the first came that is in no round
-	number int64     // of the last entry of the journal
+	writer int64     // of entries of the journal, unlike that of a server which has left some
+	number int64     // of the last entry
 	gone   int64     // of the last entry that was removed
-	round  []turn    // owners whose turn comes
-	upTo   int64     // entries of the journal that the round makes dispensable; 0 outside of rounds
+	found  []slot    // entries that others have left
+	filing bool      // a round is under way
+	round  []turn    // owners whose turn comes in it
+	upTo   int64     // entries that it makes dispensable
 	text   []byte    // an entry in the making
 }
 
@@ -45,11 +48,13 @@ type turn struct {
 	rows  int
 }
 
-func newShelf() *shelf { return &shelf{rows: map[string][]*row{}} }
+// slot is where in the journal an entry is.
+type slot struct{ writer, number int64 }
 
-// put takes rows that are in the journal, up to the entry of a number.
-func (s *shelf) put(rows []*row, number int64) {
-	s.number = number
+func newShelf() *shelf { return &shelf{rows: map[string][]*row{}, writer: drawn()} }
+
+// put takes rows that are in the journal.
+func (s *shelf) put(rows []*row) {
 	if s.since.IsZero() {
 		s.since = time.Now()
 	}
@@ -81,7 +86,7 @@ func (s *shelf) take(owner string, most int) []*row {
 // due is when the next round begins; zero when nothing waits.
 func (s *shelf) due() time.Time {
 	switch {
-	case s.upTo != 0 || s.count >= fileRows || s.bytes >= fileBytes:
+	case s.filing || s.count >= fileRows || s.bytes >= fileBytes:
 		return time.Now()
 	case s.since.IsZero():
 		return time.Time{}
@@ -91,15 +96,18 @@ func (s *shelf) due() time.Time {
 
 // begin begins a round, unless there is one.
 func (s *shelf) begin() {
-	if s.upTo != 0 || s.number == s.gone {
+	if s.filing || s.empty() {
 		return
 	}
-	s.upTo, s.since = s.number, time.Time{}
+	s.filing, s.upTo, s.since = true, s.number, time.Time{}
 	for owner, rows := range s.rows {
 		s.round = append(s.round, turn{owner, len(rows)})
 	}
 	slices.SortFunc(s.round, func(a, b turn) int { return cmp.Compare(a.owner, b.owner) })
 }
+
+// empty tells whether nothing is in the journal that is this shelf's.
+func (s *shelf) empty() bool { return s.number == s.gone && len(s.found) == 0 }
 
 // slice is the next part of the round; nothing when it is over.
 func (s *shelf) slice() (rows []*row) {
@@ -130,7 +138,7 @@ func (s *shelf) enter(tx *store.Tx, rows []*row) (number int64, err error) {
 			s.text = rows[i].entry(s.text, before)
 		}
 		number++
-		if _, err := tx.Exec(`INSERT INTO archive_journal (number, entries) VALUES ($1, $2)`, number, s.text); err != nil {
+		if _, err := tx.Exec(`INSERT INTO archive_journal (writer, number, entries) VALUES ($1, $2, $3)`, s.writer, number, s.text); err != nil {
 			return 0, err
 		}
 	}
@@ -200,25 +208,29 @@ func uvarint(text string) (uint64, int) {
 
 // restore reads what the journal has from before the server's start; false: the server stops.
 func (w *writer) restore(ctx context.Context) bool {
-	for wait := firstPause; w.shelf != nil; wait = min(2*wait, longPause) {
-		rows, number, err := w.entered(ctx)
-		if err == nil && number == w.shelf.number {
-			break
-		}
+	last := slot{}
+	for wait := firstPause; w.shelf != nil; {
+		rows, found, err := w.entered(ctx, last)
 		if err != nil {
 			w.log.Warn("the journal of messages cannot be read", "err", err)
 			if pause(ctx, wait); ctx.Err() != nil {
 				return false
 			}
+			wait = min(2*wait, longPause)
 			continue
 		}
+		if len(found) == 0 {
+			break
+		}
+		last = found[len(found)-1]
 		w.mu.Lock()
 		for _, r := range rows {
 			r.told, r.queued = true, time.Now()
 			w.pending[r.owner]++
 		}
 		w.mu.Unlock()
-		w.shelf.put(rows, number)
+		w.shelf.found = append(w.shelf.found, found...)
+		w.shelf.put(rows)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -226,36 +238,44 @@ func (w *writer) restore(ctx context.Context) bool {
 	return true
 }
 
-// entered reads some of the journal, behind what the shelf has.
-func (w *writer) entered(ctx context.Context) (rows []*row, number int64, err error) {
+// entered reads some of the journal, behind a place.
+func (w *writer) entered(ctx context.Context, last slot) (rows []*row, found []slot, err error) {
 	err = w.db.Read(ctx, func(tx *store.Tx) error {
-		rows, number = nil, w.shelf.number
+		rows, found = nil, nil
 		return tx.Each(func(scan store.Scan) error {
+			var at slot
 			var raw []byte
-			if err := scan(&number, &raw); err != nil {
+			if err := scan(&at.writer, &at.number, &raw); err != nil {
 				return err
 			}
-			found, err := entries(string(raw))
+			entered, err := entries(string(raw))
 			if err != nil {
-				w.log.Error("messages in the journal are broken", "entry", number, "err", err)
+				w.log.Error("messages in the journal are broken", "writer", at.writer, "entry", at.number, "err", err)
 			}
-			rows = append(rows, found...)
+			rows, found = append(rows, entered...), append(found, at)
 			return nil
-		}, `SELECT number, entries FROM archive_journal WHERE number > $1 ORDER BY number LIMIT $2`, number, journalPage)
+		}, `SELECT writer, number, entries FROM archive_journal WHERE writer > $1 OR writer = $1 AND number > $2
+			ORDER BY writer, number LIMIT $3`, last.writer, last.number, journalPage)
 	})
-	return rows, number, err
+	return rows, found, err
 }
 
-// clear empties the journal of what has its place. What it fails to remove stays for the end of the next round.
+// clear empties the journal of what has its place, at the end of a round. What it fails to remove stays until the server
+// starts again.
 func (w *writer) clear(ctx context.Context) {
 	err := w.db.Write(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec(`DELETE FROM archive_journal WHERE number <= $1`, w.shelf.upTo)
+		_, err := tx.Exec(`DELETE FROM archive_journal WHERE writer = $1 AND number <= $2`, w.shelf.writer, w.shelf.upTo)
+		for _, at := range w.shelf.found {
+			if err == nil {
+				_, err = tx.Exec(`DELETE FROM archive_journal WHERE writer = $1 AND number = $2`, at.writer, at.number)
+			}
+		}
 		return err
 	})
 	if err != nil {
 		w.log.Warn("the journal is not emptied", "err", err)
 	}
-	w.shelf.gone, w.shelf.upTo = w.shelf.upTo, 0
+	w.shelf.gone, w.shelf.found, w.shelf.filing = w.shelf.upTo, nil, false
 }
 
 // file gives rows their places that wait for them: all when asked to, else one part of the round that is due.
@@ -271,22 +291,22 @@ func (w *writer) file(ctx context.Context, all bool) bool {
 		if !w.write(ctx, w.shelf.slice(), false) {
 			return false
 		}
-		if len(w.shelf.round) == 0 && w.shelf.upTo != 0 {
+		if len(w.shelf.round) == 0 && w.shelf.filing {
 			w.clear(context.WithoutCancel(ctx))
 		}
-		if all && w.shelf.number == w.shelf.gone || !all && !w.shelf.crowded() {
+		if all && w.shelf.empty() || !all && !w.shelf.crowded() {
 			return true
 		}
 	}
 }
 
 // filing tells whether a round is under way.
-func (w *writer) filing() bool { return w.shelf != nil && w.shelf.upTo != 0 }
+func (w *writer) filing() bool { return w.shelf != nil && w.shelf.filing }
 
 // divide divides a batch into what has to have its place when it is acknowledged, what waits for its owner's clients
 // with all that is that owner's, and the rest.
 func (w *writer) divide(batch []*row) (direct, rest []*row) {
-	if w.shelf == nil {
+	if !w.journal {
 		return batch, nil
 	}
 	var owners map[string]bool

@@ -74,7 +74,8 @@ type writer struct {
 	after   func([]*row)                         // when rows are committed
 	metrics writerMetrics
 	wake    chan struct{}    // something is queued
-	shelf   *shelf           // what is in the journal only; nil when there is none
+	shelf   *shelf           // what is in the journal only; nil on PostgreSQL
+	journal bool             // whether rows are entered there
 	refused map[id]struct{}  // of messages; loop has it
 	told    telemetry.Seldom // of these
 
@@ -101,7 +102,7 @@ func newWriter(a *Archive) *writer {
 	w := &writer{db: a.DB, log: a.Log, commit: a.commit, settle: a.settle, after: a.committed, wake: make(chan struct{}, 1),
 		refused: map[id]struct{}{}, pending: map[string]int{}}
 	if a.DB.Dialect() == store.SQLite {
-		w.shelf = newShelf()
+		w.shelf, w.journal = newShelf(), !a.Shared
 	}
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "starling_archive_" + name, Help: help})
@@ -268,7 +269,7 @@ func (w *writer) isAway() bool {
 
 // loop commits until the context ends, and then what still waits, if the database takes it soon.
 func (w *writer) loop(ctx context.Context) {
-	if !w.restore(ctx) {
+	if !w.restore(ctx) || !w.file(ctx, true) {
 		return
 	}
 	for {
@@ -399,7 +400,8 @@ func (w *writer) once(batch []*row, journal bool) error {
 			return err
 		}
 		if journal {
-			w.shelf.put(wanted, number)
+			w.shelf.number = number
+			w.shelf.put(wanted)
 		}
 		w.metrics.batch.Observe(float64(len(wanted)))
 	}

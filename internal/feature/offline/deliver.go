@@ -36,7 +36,7 @@ func (o *Offline) deliver(ctx context.Context, s *session.Session) error {
 		if err != nil {
 			return err
 		}
-		waiting, err := o.waiting(ctx, s.Bare, claim)
+		waiting, missing, err := o.waiting(ctx, s.Bare, claim)
 		if err != nil {
 			return err
 		}
@@ -54,7 +54,7 @@ func (o *Offline) deliver(ctx context.Context, s *session.Session) error {
 		if f := session.FlowOf(ctx); f != nil {
 			f.Flush() // on their way before they are forgotten
 		}
-		return o.forget(ctx, s.Bare, claim)
+		return o.forget(ctx, s.Bare, claim, missing)
 	})
 }
 

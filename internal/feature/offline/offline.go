@@ -63,6 +63,8 @@ type Archive interface {
 	// Mark has Mark called for a message that it keeps, and waits for the commit unless that takes long; then Stored
 	// tells. kept: it does keep the message.
 	Mark(ctx context.Context, st *stanza.Stanza) (kept bool)
+	// Settle has what waits for its place in an owner's archive, on any node, take it.
+	Settle(ctx context.Context, owner jid.JID) error
 	// Waiting reads messages by their ids, as they are delivered; the zero Message is for one that is there no more.
 	Waiting(tx *store.Tx, owner jid.JID, ids [][]byte) ([]Message, error)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/session"
@@ -167,45 +168,70 @@ func claimOf(s *session.Session) []byte {
 	return s.Seed[:]
 }
 
-// waiting reads what a claim has, in order.
-func (o *Offline) waiting(ctx context.Context, owner jid.JID, claim []byte) (all []Message, err error) {
+// missFor is how long a message that is not in the archive is waited for: the node that it passed may be slow to commit
+// it, and has not acknowledged it then.
+const missFor = 5 * time.Minute
+
+// waiting reads what a claim has, in order, and the ids of what may yet come.
+func (o *Offline) waiting(ctx context.Context, owner jid.JID, claim []byte) (all []Message, missing [][]byte, err error) {
+	if o.archive != nil {
+		if err := o.archive.Settle(ctx, owner); err != nil {
+			return nil, nil, err
+		}
+	}
+	young := store.Micros(o.Now().Add(-missFor))
 	err = o.DB.Read(ctx, func(tx *store.Tx) error {
-		all = all[:0]
+		all, missing = all[:0], nil
 		var ids [][]byte
 		var marks []int // places in all of those whose text is in the archive
+		recent := map[string]bool{}
 		err := tx.Each(func(scan store.Scan) error {
 			var raw string
 			var id []byte
-			if err := scan(&raw, &id); err != nil {
+			var received int64
+			if err := scan(&raw, &id, &received); err != nil {
 				return err
 			}
 			var m Message
 			if raw == "" {
 				ids, marks = append(ids, id), append(marks, len(all))
+				recent[string(id)] = received > young
 			} else if m.Stanza, err = stanza.Decode(raw); err != nil {
 				o.Log.Error("kept message is broken", "owner", owner.String(), "err", err)
 				return nil
 			}
 			all = append(all, m)
 			return nil
-		}, `SELECT stanza, id FROM offline WHERE owner = $1 AND claim = $2 ORDER BY position`, owner.String(), claim)
+		}, `SELECT stanza, id, received FROM offline WHERE owner = $1 AND claim = $2 ORDER BY position`, owner.String(), claim)
 		if err != nil || len(ids) == 0 || o.archive == nil {
 			return err
 		}
 		found, err := o.archive.Waiting(tx, owner, ids)
 		for i := range found {
 			all[marks[i]] = found[i]
+			if found[i].Stanza == nil && recent[string(ids[i])] {
+				missing = append(missing, ids[i])
+			}
 		}
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read messages kept for %s: %w", owner, err)
+		return nil, nil, fmt.Errorf("read messages kept for %s: %w", owner, err)
 	}
-	return all, nil
+	return all, missing, nil
 }
 
-// forget deletes what a claim has had.
-func (o *Offline) forget(ctx context.Context, owner jid.JID, claim []byte) error {
+// forget deletes what a claim has had, and gives back what may yet come.
+func (o *Offline) forget(ctx context.Context, owner jid.JID, claim []byte, missing [][]byte) error {
+	for _, id := range missing {
+		err := o.DB.Write(ctx, func(tx *store.Tx) error {
+			_, err := tx.Exec(`UPDATE offline SET claim = NULL WHERE owner = $1 AND id = $2`, owner.String(), id)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("keep a message for %s that is not there yet: %w", owner, err)
+		}
+	}
 	return o.change(ctx, `DELETE FROM offline WHERE owner = $1 AND claim = $2`, owner, claim)
 }
 

@@ -271,10 +271,22 @@ func (p *presence) ended(ctx context.Context, e *module.Passage) error {
 	if state := e.Session.State(); !state.Available() && len(state.Directed) == 0 {
 		return nil
 	}
-	if e.Session.Superseded() { // the node that has the client now has told contacts before it took the client
+	if e.Session.Superseded() || p.moved(e.Session) != nil { // contacts were told by the node that has the client now
 		return p.undirected(ctx, e.Session)
 	}
-	return p.unavailable(ctx, e.Session, stanza.New(stanza.Presence, stanza.Unavailable, "", jid.JID{}).WithFrom(e.Session.JID))
+	err := p.unavailable(ctx, e.Session, stanza.New(stanza.Presence, stanza.Unavailable, "", jid.JID{}).WithFrom(e.Session.JID))
+	if now := p.moved(e.Session); now != nil { // the end was perhaps told after that
+		err = errors.Join(err, p.appeared(ctx, &module.Passage{Session: now}))
+	}
+	return err
+}
+
+// moved is the available session of another node that has the full JID of one which is over here; nil if there is none.
+func (p *presence) moved(s *session.Session) *session.Session {
+	if now := p.Sessions.Find(s.JID); now != nil && now.Remote() && now.State().Available() {
+		return now
+	}
+	return nil
 }
 
 // undirected ends the presence session of a client that is on another node now: only those who were sent directed

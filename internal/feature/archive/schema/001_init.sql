@@ -26,8 +26,10 @@ CREATE INDEX archive_by_peer ON archive (owner, peer, (position + 0));
 
 -- What is committed, and not yet in the table above, on SQLite (shelf.go).
 CREATE TABLE archive_journal (
-	number  BIGINT NOT NULL PRIMARY KEY,
-	entries BYTEA NOT NULL
+	writer  BIGINT NOT NULL, -- drawn at random, by each server when it starts
+	number  BIGINT NOT NULL, -- grows
+	entries BYTEA  NOT NULL,
+	PRIMARY KEY (writer, number)
 );
 
 CREATE TABLE archive_prefs (
