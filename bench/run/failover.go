@@ -81,6 +81,9 @@ func befriend(ctx context.Context, who, whom *client.Conn) error {
 		if err := c.Raw(ctx, []byte("<presence/>")); err != nil {
 			return err
 		}
+		if err := await(ctx, c, presenceOf(c.JID())); err != nil { // a request that comes before is not always shown
+			return err
+		}
 	}
 	presence := func(typ string, to jid.JID) xml.Element {
 		return xml.New(xml.NSClient, "presence", "type", typ, "to", to.Bare().String())
@@ -94,9 +97,13 @@ func befriend(ctx context.Context, who, whom *client.Conn) error {
 	if err := whom.Send(ctx, presence("subscribed", who.JID())); err != nil {
 		return err
 	}
-	return await(ctx, who, func(e *xml.Element) bool {
-		return e.Local == "presence" && e.Attr("type") == "" && e.Attr("from") == whom.JID().String()
-	})
+	return await(ctx, who, presenceOf(whom.JID()))
+}
+
+func presenceOf(who jid.JID) func(e *xml.Element) bool {
+	return func(e *xml.Element) bool {
+		return e.Local == "presence" && e.Attr("type") == "" && e.Attr("from") == who.String()
+	}
 }
 
 func await(ctx context.Context, c *client.Conn, is func(e *xml.Element) bool) error {

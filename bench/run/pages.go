@@ -61,11 +61,12 @@ func inFolder(name string) func(*bench, string) string {
 
 // ourCopies are for Starling's tables; id is an expression for 16 bytes that differ for each n.
 func ourCopies(id string) []string {
+	const owner = `(SELECT number FROM archive_owner WHERE owner = 'bench1000000@localhost')`
 	return []string{
-		`UPDATE archive SET position = {N} WHERE owner = 'bench1000000@localhost'`,
+		`UPDATE archive SET position = {N} WHERE owner = ` + owner,
 		`INSERT INTO archive (owner, position, id, stamp, peer, resource, message, stanza) ` + counting + `
 			SELECT owner, n, ` + id + `, stamp - ({N} - n) * 1000000, peer, resource, message, stanza
-			FROM archive CROSS JOIN step WHERE owner = 'bench1000000@localhost' AND position = {N}`,
+			FROM archive CROSS JOIN step WHERE owner = ` + owner + ` AND position = {N}`,
 		`UPDATE archive_owner SET last = {N} WHERE owner = 'bench1000000@localhost'`,
 		`ANALYZE archive`,
 	}
