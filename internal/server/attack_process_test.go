@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -348,7 +350,7 @@ func synced(t *testing.T, program string) {
 		t.Skip("strace is not installed: what reaches the disk, and when, is not watched")
 	}
 	trace := filepath.Join(t.TempDir(), "trace")
-	n := run(t, t.TempDir(), strace, "-f", "-D", "-yy", "-s", "400", "-o", trace, "-e", "trace=write,pwrite64,writev,sendto,fsync,fdatasync", program)
+	n := run(t, t.TempDir(), strace, "-f", "-D", "-yy", "-s", "8192", "-o", trace, "-e", "trace=write,pwrite64,writev,sendto,fsync,fdatasync", program)
 	n.register("romeo", "juliet")
 	cfg := n.config("romeo", client.None)
 	cfg.Mechanism = "SCRAM-SHA-256"
@@ -380,43 +382,46 @@ var (
 	walWrite = regexp.MustCompile(`^(\d+) +p?write(64)?\(\d+<[^>]*\.db-wal>`)
 	walSync  = regexp.MustCompile(`^(\d+) +f(data)?sync\(\d+<[^>]*\.db-wal>`)
 	resumed  = regexp.MustCompile(`^(\d+) +<\.\.\. f(data)?sync resumed>.*= 0$`)
+	text     = regexp.MustCompile(`<body>(\d+)</body>`)
 	answered = regexp.MustCompile(`write\(\d+<TCP:\[[^]]*->([^]]*)\]>, ".*id='ack(\d+)'`)
 )
 
-// checkSynced goes through the system calls and counts the answers to peer. Before each, the log of the database was
-// written to and then synced, since the one before.
+// checkSynced goes through the system calls and counts the answers to peer. Before each, the text of its message was
+// written to the log of the database, and that was synced then. Others write to it, too.
 func checkSynced(t *testing.T, lines []string, peer string) (answers int) {
 	t.Helper()
-	written, durable := false, false
-	syncing := map[string]bool{} // threads whose call has not returned, and that began after the write
+	written, durable := map[string]bool{}, map[string]bool{} // numbers of messages
+	syncing := map[string][]string{}                         // by thread, what was written when its call began
 	for _, line := range lines {
 		switch {
 		case walWrite.MatchString(line):
-			written, durable = true, false
-			clear(syncing)
+			for _, m := range text.FindAllStringSubmatch(line, -1) {
+				written[m[1]] = true
+			}
 		case walSync.MatchString(line):
-			thread := walSync.FindStringSubmatch(line)[1]
-			if strings.HasSuffix(line, "= 0") {
-				durable = written
-			} else {
-				syncing[thread] = true
+			thread, before := walSync.FindStringSubmatch(line)[1], slices.Collect(maps.Keys(written))
+			if syncing[thread] = before; strings.HasSuffix(line, "= 0") {
+				note(durable, before)
 			}
 		case resumed.MatchString(line):
-			if thread := resumed.FindStringSubmatch(line)[1]; syncing[thread] {
-				durable = written
-			}
+			note(durable, syncing[resumed.FindStringSubmatch(line)[1]])
 		default:
 			m := answered.FindStringSubmatch(line)
 			if m == nil || m[1] != peer {
 				continue
 			}
-			if answers++; !durable {
+			if answers++; !durable[m[2]] {
 				t.Errorf("the ping %s was answered before its message was on the disk: %s", m[2], line)
 			}
-			written, durable = false, false
 		}
 	}
 	return answers
+}
+
+func note(set map[string]bool, keys []string) {
+	for _, k := range keys {
+		set[k] = true
+	}
 }
 
 // The settings without which no commit is safe.
