@@ -64,7 +64,7 @@ func TestCrossed(t *testing.T) {
 		}
 	}
 	if unseen == 0 {
-		t.Skip("no two sessions came at the same moment")
+		t.Error("no two sessions came at the same moment, so nothing was tried")
 	}
 	t.Logf("%d of %d pairs did not see each other", unseen, rounds)
 }
@@ -106,6 +106,37 @@ func TestTell(t *testing.T) {
 			if got.ID != wanted.ID || got.To != wanted.To || got.Type != wanted.Type {
 				t.Errorf("%s was told %s, not %s", name, got, want[i])
 			}
+		}
+	}
+}
+
+// TestEndOvertaken: the end of a session does not reach those who see its client on another node already; that of a client
+// who has not moved does.
+func TestEndOvertaken(t *testing.T) {
+	ns := start(t, "a", "b", "c")
+	a, b, c := ns[0], ns[1], ns[2]
+	romeo, box := c.bind(t, "romeo@a.test/orchard")
+	old, _ := a.bind(t, "juliet@a.test/balcony")
+	nurse, _ := a.bind(t, "nurse@a.test/hall")
+	at := func(n *node, full jid.JID, where *node) bool {
+		s := n.core.Sessions.Find(full)
+		return s != nil && s.Node == where.Self().ID && s.State().Available()
+	}
+	await(t, "c sees both on a", func() bool { return at(c, old.JID, a) && at(c, nurse.JID, a) })
+	await(t, "a sees romeo", func() bool { return at(a, romeo.JID, c) })
+	b.bind(t, old.JID.String())
+	await(t, "c sees juliet on b", func() bool { return at(c, old.JID, b) })
+	for _, who := range []jid.JID{old.JID, nurse.JID} {
+		st := stanza.New(stanza.Presence, stanza.Unavailable, "", romeo.Bare).WithFrom(who)
+		a.router.Deliver(context.Background(), a.core.Sessions.Find(romeo.JID), st)
+	}
+	await(t, "romeo is told of the nurse", func() bool { return box.count() > 0 })
+	await(t, "all has come", func() bool { s := a.fleet.Status(); return s.Unsettled+s.Parked == 0 })
+	box.mu.Lock()
+	defer box.mu.Unlock()
+	for _, text := range box.got {
+		if st, err := stanza.Decode(text); err != nil || st.From != nurse.JID {
+			t.Errorf("romeo was told %s, %v", text, err)
 		}
 	}
 }

@@ -223,30 +223,29 @@ func (o *Offline) waiting(ctx context.Context, owner jid.JID, claim []byte) (all
 
 // forget deletes what a claim has had, and gives back what may yet come.
 func (o *Offline) forget(ctx context.Context, owner jid.JID, claim []byte, missing [][]byte) error {
-	for _, id := range missing {
-		err := o.DB.Write(ctx, func(tx *store.Tx) error {
-			_, err := tx.Exec(`UPDATE offline SET claim = NULL WHERE owner = $1 AND id = $2`, owner.String(), id)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("keep a message for %s that is not there yet: %w", owner, err)
-		}
-	}
-	return o.change(ctx, `DELETE FROM offline WHERE owner = $1 AND claim = $2`, owner, claim)
-}
-
-// release gives back what a claim has not had.
-func (o *Offline) release(ctx context.Context, owner jid.JID, claim []byte) error {
-	return o.change(ctx, `UPDATE offline SET claim = NULL WHERE owner = $1 AND claim = $2`, owner, claim)
-}
-
-func (o *Offline) change(ctx context.Context, query string, owner jid.JID, claim []byte) error {
 	err := o.DB.Write(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec(query, owner.String(), claim)
+		for _, id := range missing {
+			if _, err := tx.Exec(`UPDATE offline SET claim = NULL WHERE owner = $1 AND id = $2`, owner.String(), id); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(`DELETE FROM offline WHERE owner = $1 AND claim = $2`, owner.String(), claim)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("forget messages delivered to %s: %w", owner, err)
+	}
+	return nil
+}
+
+// release gives back what a claim has not had.
+func (o *Offline) release(ctx context.Context, owner jid.JID, claim []byte) error {
+	err := o.DB.Write(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(`UPDATE offline SET claim = NULL WHERE owner = $1 AND claim = $2`, owner.String(), claim)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("give back messages for %s: %w", owner, err)
 	}
 	return nil
 }
