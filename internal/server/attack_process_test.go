@@ -26,16 +26,14 @@ import (
 	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/xml"
+	"github.com/starling-im/starling/internal/xmpptest"
 )
+
+func TestMain(m *testing.M) { os.Exit(xmpptest.Main(m)) }
 
 // A server in a process of its own, as operators run it.
 func TestServerProcess(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "starling")
-	build := exec.Command("go", "build", "-trimpath", "-o", program, "../../cmd/starling")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program := xmpptest.Program(t)
 	t.Run("crowd", func(t *testing.T) { crowd(t, program) })
 	t.Run("killed", func(t *testing.T) { killed(t, program) })
 	t.Run("synced", func(t *testing.T) { synced(t, program) })
