@@ -107,7 +107,7 @@ func (b *bench) pageTimes(w *bytes.Buffer) {
 	for _, name := range names {
 		words = append(words, fmt.Sprintf("%s %d", name, b.filled[name]))
 	}
-	fmt.Fprintf(w, "Messages in the archive: %s. Databases were filled by copying one message; into Mnesia and files each message has to be sent, which bounds their number.\n\n",
+	fmt.Fprintf(w, "Messages in the archive: %s. Starling's were sent, each message; so they were into Mnesia and files, which bounds their number; the databases of the others were filled by copying one message.\n\n",
 		strings.Join(words, "; "))
 }
 

@@ -40,13 +40,14 @@ const (
 	tableMessages = 1_000 // Mnesia reads all messages of a user to add one
 )
 
-// many is a number of messages, and how they get into a database in which one of them is: a second apart, the one that
-// is there as the newest. In copies, {N} is their number and n counts from 1.
+// many is a number of messages, and how they get into an archive: they are sent, so many at once ahead of what has come, or
+// one is, and the database copies it: a second apart, the one that is there as the newest. In copies, {N} is their number
+// and n counts from 1.
 type many struct {
-	messages int
-	driver   string
-	source   func(b *bench, folder string) string
-	copies   []string
+	messages, ahead int
+	driver          string
+	source          func(b *bench, folder string) string
+	copies          []string
 }
 
 // counting is the part of each statement that counts.
@@ -59,38 +60,24 @@ func inFolder(name string) func(*bench, string) string {
 	}
 }
 
-// ourCopies are for Starling's tables; id is an expression for 16 bytes that differ for each n.
-func ourCopies(id string) []string {
-	const owner = `(SELECT number FROM archive_owner WHERE owner = 'bench1000000@localhost')`
-	return []string{
-		`UPDATE archive SET position = {N} WHERE owner = ` + owner,
-		`INSERT INTO archive (owner, position, id, stamp, peer, resource, message, stanza) ` + counting + `
-			SELECT owner, n, ` + id + `, stamp - ({N} - n) * 1000000, peer, resource, message, stanza
-			FROM archive CROSS JOIN step WHERE owner = ` + owner + ` AND position = {N}`,
-		`UPDATE archive_owner SET last = {N} WHERE owner = 'bench1000000@localhost'`,
-		`ANALYZE archive`,
-	}
-}
-
 // fillings tells how the archives of each server are filled.
 func fillings() map[string]*many {
 	return map[string]*many{
-		sqliteName: {ourMessages, "sqlite", inFolder("starling.db"), ourCopies("randomblob(16)")},
-		postgresName: {ourMessages, "pgx", func(b *bench, _ string) string { return b.postgres.url },
-			ourCopies("decode(md5(CAST(n AS TEXT)), 'hex')")},
-		erlSQLName: {peerMessages, "sqlite", inFolder("ejabberd.db"), []string{
+		sqliteName:   {messages: ourMessages, ahead: 500},
+		postgresName: {messages: ourMessages, ahead: 500},
+		erlSQLName: {peerMessages, 1, "sqlite", inFolder("ejabberd.db"), []string{
 			`INSERT INTO archive (username, timestamp, peer, bare_peer, xml, txt, kind, nick) ` + counting + `
 				SELECT username, timestamp - ({N} - n) * 1000000, peer, bare_peer, xml, txt, kind, nick
 				FROM step CROSS JOIN (SELECT * FROM archive WHERE username = 'bench1000000')`,
 		}},
-		luaSQLName: {peerMessages, "sqlite", inFolder("prosody.db"), []string{
+		luaSQLName: {peerMessages, 1, "sqlite", inFolder("prosody.db"), []string{
 			`UPDATE prosodyarchive SET sort_id = sort_id + {N} WHERE "user" = 'bench1000000'`,
 			`INSERT INTO prosodyarchive (sort_id, host, "user", store, "key", "when", "with", type, value) ` + counting + `
 				SELECT sort_id - ({N} - n), host, "user", store, lower(hex(randomblob(16))), "when" - ({N} - n), "with", type, value
 				FROM step CROSS JOIN (SELECT * FROM prosodyarchive WHERE "user" = 'bench1000000')`,
 		}},
-		filesName:  {messages: fileMessages},
-		mnesiaName: {messages: tableMessages},
+		filesName:  {messages: fileMessages, ahead: 1},
+		mnesiaName: {messages: tableMessages, ahead: 1},
 	}
 }
 
@@ -136,7 +123,7 @@ func (b *bench) fill(ctx context.Context, c *contestant, m *many) (middle time.T
 	if m.copies != nil {
 		byWire = 1
 	}
-	middle, err = send(ctx, in, byWire)
+	middle, err = send(ctx, in, byWire, m.ahead)
 	if err := errors.Join(err, in.stop()); err != nil || m.copies == nil {
 		return middle, err
 	}
@@ -144,7 +131,7 @@ func (b *bench) fill(ctx context.Context, c *contestant, m *many) (middle time.T
 }
 
 // send has a user send messages to the archivist, who is there, and returns when half of them had come.
-func send(ctx context.Context, in *instance, messages int) (middle time.Time, err error) {
+func send(ctx context.Context, in *instance, messages, ahead int) (middle time.Time, err error) {
 	cfg, err := account(in.addr, archivist)
 	if err != nil {
 		return middle, err
@@ -156,7 +143,7 @@ func send(ctx context.Context, in *instance, messages int) (middle time.Time, er
 	if err != nil {
 		return middle, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	to, err := client.Dial(ctx, cfg)
 	if err != nil {
@@ -171,17 +158,21 @@ func send(ctx context.Context, in *instance, messages int) (middle time.Time, er
 		return middle, err
 	}
 	defer c.Drop()
-	for n := range messages {
-		text := fmt.Sprintf("%d: Wherefore art thou, Romeo? Deny thy father & refuse thy name", n)
-		m := xml.New(xml.NSClient, "message", "type", "chat", "to", cfg.JID.Bare().String(), "id", c.ID()).
-			With(xml.New(xml.NSClient, "body").WithText(text))
-		if err := c.Send(ctx, m); err != nil {
+	text := func(n int) string {
+		return fmt.Sprintf("%d: Wherefore art thou, Romeo? Deny thy father & refuse thy name", n)
+	}
+	for sent, come := 0, 0; come < messages; come++ {
+		for ; sent < messages && sent < come+ahead; sent++ {
+			m := xml.New(xml.NSClient, "message", "type", "chat", "to", cfg.JID.Bare().String(), "id", c.ID()).
+				With(xml.New(xml.NSClient, "body").WithText(text(sent)))
+			if err := c.Send(ctx, m); err != nil {
+				return middle, err
+			}
+		}
+		if err := await(ctx, to, func(e *xml.Element) bool { return e.Child(xml.NSClient, "body").Text() == text(come) }); err != nil {
 			return middle, err
 		}
-		if err := await(ctx, to, func(e *xml.Element) bool { return e.Child(xml.NSClient, "body").Text() == text }); err != nil {
-			return middle, err
-		}
-		if n == messages/2 {
+		if come == messages/2 {
 			middle = time.Now()
 		}
 	}

@@ -16,7 +16,8 @@ import (
 )
 
 // Migrations are the tables of one module: FS holds schema/001_init.sql, schema/002_….sql, and so on without a gap. A file
-// may hold several statements, in SQL that both databases understand. Once released, a file never changes.
+// may hold several statements, in SQL that both databases understand, but for what follows --sqlite on a line: that only
+// SQLite reads. Once released, a file never changes.
 type Migrations struct {
 	Module string
 	FS     fs.FS
@@ -68,7 +69,11 @@ func (db *DB) migrateNext(ctx context.Context, module string, files []migration)
 			return err
 		}
 		next = &files[applied]
-		if err := tx.script(next.sql); err != nil {
+		text := next.sql
+		if db.dialect == SQLite {
+			text = strings.ReplaceAll(text, "--sqlite ", "")
+		}
+		if err := tx.script(text); err != nil {
 			return fmt.Errorf("%s: %w", next.name, err)
 		}
 		_, err = tx.Exec(`INSERT INTO schema_migrations (module, number, name, checksum, applied_at) VALUES ($1, $2, $3, $4, $5)`,

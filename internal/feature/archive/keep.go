@@ -152,7 +152,7 @@ func (a *Archive) keep(ctx context.Context, st *stanza.Stanza, owner, peer jid.J
 	}
 	made := idOf(f.Key(st), owner)
 	a.writer.add(&row{
-		task: insert, owner: owner.String(), id: made, stamp: store.Micros(a.Now()), peer: peer, message: st.ID,
+		task: insert, owner: owner.String(), id: made, stamp: store.Micros(a.Now()), peer: peer,
 		stanza: st.String(), retracts: retracted(st), unsure: unsure, held: hold(f),
 	})
 	return made.String()

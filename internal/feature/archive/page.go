@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/starling-im/starling/internal/store"
@@ -25,13 +24,6 @@ const (
 	maxCount = 10_000
 )
 
-// kept is a message of the archive.
-type kept struct {
-	position, stamp int64
-	id              id
-	raw             string
-}
-
 // page is the answer to a query.
 type page struct {
 	messages     []kept // in the order of the archive
@@ -48,7 +40,11 @@ func (a *Archive) page(ctx context.Context, owner jid.JID, f *filter) (p *page, 
 	a.retract.flush(ctx)
 	err = a.DB.Read(ctx, func(tx *store.Tx) error {
 		p = &page{index: -1, count: -1}
-		return p.read(tx, owner.String(), f)
+		r, err := a.reader(tx, owner.String())
+		if err != nil {
+			return err
+		}
+		return p.read(r, f)
 	})
 	var failure *stanza.Failure
 	if err != nil && !errors.As(err, &failure) {
@@ -57,42 +53,23 @@ func (a *Archive) page(ctx context.Context, owner jid.JID, f *filter) (p *page, 
 	return p, err
 }
 
-// conditions are those of a SELECT from the archive.
-type conditions struct {
-	place string // the position, as the index has it that fits
-	text  []string
-	args  []any
-}
-
-// and adds a condition, whose ? is the value.
-func (c *conditions) and(text string, value any) {
-	c.args = append(c.args, value)
-	c.text = append(c.text, strings.ReplaceAll(text, "?", "$"+strconv.Itoa(len(c.args))))
-}
-
-// where writes them.
-func (c *conditions) where() string { return " WHERE " + strings.Join(c.text, " AND ") }
-
 // read finds the bounds of the results, then the page between them. Everything is by position, so a page costs the same
 // wherever in the archive it is.
-func (p *page) read(tx *store.Tx, owner string, f *filter) error {
-	first, last, err := ends(tx, owner)
+func (p *page) read(r *reader, f *filter) error {
+	first, last, err := r.ends()
 	if err != nil {
 		return err
 	}
 	p.newest = last
-	low, high, err := f.bounds(tx, owner, first, last)
+	low, high, err := f.bounds(r, first, last)
 	if err != nil {
 		return err
 	}
+	if err := f.find(r); err != nil {
+		return err
+	}
 	if f.page.Max == 0 { // XEP-0059 §2.7
-		c, err := f.conditions(tx, owner)
-		if err != nil {
-			return err
-		}
-		c.and(c.place+" >= ?", low)
-		c.and(c.place+" <= ?", high)
-		err = p.total(tx, f, c, first, last)
+		err := p.total(r, f, low, high, first, last)
 		p.complete = p.count == 0
 		return err
 	}
@@ -110,20 +87,16 @@ func (p *page) read(tx *store.Tx, owner string, f *filter) error {
 		if err != nil {
 			return err
 		}
-		position, err := locate(tx, owner, i)
+		position, err := r.known(i)
 		if err != nil {
 			return err
 		}
 		b.tighten(position)
 	}
-	c, err := f.conditions(tx, owner)
-	if err != nil {
+	if err := p.total(r, f, low, high, first, last); err != nil {
 		return err
 	}
-	if err := p.total(tx, f, c, first, last); err != nil {
-		return err
-	}
-	if err := p.fetch(tx, f, c, low, high); err != nil {
+	if err := p.fetch(r, f, low, high); err != nil {
 		return err
 	}
 	if len(p.messages) > 0 && p.count >= 0 && !f.narrows() {
@@ -132,30 +105,39 @@ func (p *page) read(tx *store.Tx, owner string, f *filter) error {
 	return nil
 }
 
+// known is the position of a message that the client has named.
+func (r *reader) known(i id) (int64, error) {
+	position, err := r.locate(i)
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, errUnknown()
+	}
+	return position, err
+}
+
 // bounds are the positions between which all results are: XEP-0313 §4.1.2, §4.1.3.
-func (f *filter) bounds(tx *store.Tx, owner string, first, last int64) (low, high int64, err error) {
+func (f *filter) bounds(r *reader, first, last int64) (low, high int64, err error) {
 	low, high = first, last
 	if f.start != 0 {
-		if low, err = since(tx, owner, first, last, f.start); err != nil {
+		if low, err = r.since(first, last, f.start); err != nil {
 			return 0, 0, err
 		}
 		low = max(first, low-slack)
 	}
 	if f.end != 0 {
-		if high, err = since(tx, owner, first, last, f.end+1); err != nil {
+		if high, err = r.since(first, last, f.end+1); err != nil {
 			return 0, 0, err
 		}
 		high = min(last, high+slack)
 	}
 	if f.hasAfter {
-		position, err := locate(tx, owner, f.after)
+		position, err := r.known(f.after)
 		if err != nil {
 			return 0, 0, err
 		}
 		low = max(low, position+1)
 	}
 	if f.hasBefore {
-		position, err := locate(tx, owner, f.before)
+		position, err := r.known(f.before)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -164,36 +146,52 @@ func (f *filter) bounds(tx *store.Tx, owner string, first, last int64) (low, hig
 	return low, high, nil
 }
 
-// conditions are those of the results wherever they stand.
-func (f *filter) conditions(tx *store.Tx, owner string) (*conditions, error) {
-	c := &conditions{place: "position", text: []string{"owner = " + numberOf}, args: []any{owner}}
-	if !f.with.IsZero() { // XEP-0313 §4.1.1
-		c.place = "(position + 0)"
-		c.and("peer = ?", peerOf(f.with))
-		if f.with.IsFull() {
-			c.and("resource = ?", f.with.Resource())
-		}
-	}
-	if f.start != 0 {
-		c.and("stamp >= ?", f.start)
-	}
-	if f.end != 0 {
-		c.and("stamp <= ?", f.end)
-	}
-	if len(f.ids) == 0 {
-		return c, nil
-	}
-	var all []string
+// find finds the messages that are asked for by their ids.
+func (f *filter) find(r *reader) error {
+	f.positions = f.positions[:0]
 	for _, i := range f.ids {
-		position, err := locate(tx, owner, i)
+		position, err := r.known(i)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		c.args = append(c.args, position)
-		all = append(all, "$"+strconv.Itoa(len(c.args)))
+		f.positions = append(f.positions, position)
 	}
-	c.text = append(c.text, "position IN ("+strings.Join(all, ", ")+")")
-	return c, nil
+	slices.Sort(f.positions)
+	f.positions = slices.Compact(f.positions)
+	return nil
+}
+
+// results gives all results between two positions to fn, in the order of the page, until it returns false.
+func (f *filter) results(r *reader, low, high int64, fn func(*kept) bool) error {
+	backward := f.page.Backward()
+	among := func(k *kept) bool {
+		wanted := (f.start == 0 || k.stamp >= f.start) && (f.end == 0 || k.stamp <= f.end) && (f.with.IsZero() || k.with(f.with))
+		return !wanted || fn(k)
+	}
+	switch {
+	case len(f.ids) > 0:
+		positions, enough := f.positions, false
+		if backward {
+			positions = slices.Clone(positions)
+			slices.Reverse(positions)
+		}
+		for _, at := range positions {
+			if at < low || at > high || enough {
+				continue
+			}
+			err := r.between(at, at, backward, func(k *kept) bool {
+				enough = !among(k)
+				return !enough
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	case !f.with.IsZero(): // XEP-0313 §4.1.1
+		return r.of(f.with, low, high, backward, among)
+	}
+	return r.between(low, high, backward, among)
 }
 
 // narrows tells whether not all messages are results.
@@ -203,15 +201,18 @@ func (f *filter) narrows() bool {
 
 // total counts the results. Positions have few holes, so without a filter they tell; with one, only who asks for the
 // number gets it, and only if it is not too much work (XEP-0059 §2.2, §2.7).
-func (p *page) total(tx *store.Tx, f *filter, c *conditions, first, last int64) error {
+func (p *page) total(r *reader, f *filter, low, high, first, last int64) error {
 	switch {
 	case !f.narrows() && first == 0:
 		p.count = 0
 	case !f.narrows():
 		p.count = int(last - first + 1)
 	case f.page.Max == 0:
-		var n int
-		err := tx.Row(`SELECT COUNT(*) FROM (SELECT position FROM archive`+c.where()+` LIMIT `+strconv.Itoa(maxCount+1)+`) AS matching`, c.args...).Scan(&n)
+		n := 0
+		err := f.results(r, low, high, func(*kept) bool {
+			n++
+			return n <= maxCount
+		})
 		if err != nil {
 			return err
 		}
@@ -222,55 +223,23 @@ func (p *page) total(tx *store.Tx, f *filter, c *conditions, first, last int64) 
 	return nil
 }
 
-// errEnough ends the reading of a page.
-var errEnough = errors.New("the page is full")
-
-// fetch reads the messages between two positions. The one at which it ends is not part of the statement: of a range with
-// two ends PostgreSQL thinks that it is short, as long as it has no statistics, and sorts it.
-func (p *page) fetch(tx *store.Tx, f *filter, c *conditions, low, high int64) error {
-	order := " ORDER BY " + c.place
-	if f.page.Backward() {
-		order += " DESC"
-		c.and(c.place+" <= ?", high)
-	} else {
-		c.and(c.place+" >= ?", low)
-	}
+// fetch reads the messages between two positions.
+func (p *page) fetch(r *reader, f *filter, low, high int64) error {
 	size := 0
 	p.complete = true
-	err := tx.Each(func(scan store.Scan) error {
-		var k kept
-		var raw []byte
-		if err := scan(&k.position, &raw, &k.stamp, &k.raw); err != nil {
-			return err
-		}
-		if k.position < low || k.position > high {
-			return errEnough
-		}
+	err := f.results(r, low, high, func(k *kept) bool {
 		size += len(k.raw)
 		if len(p.messages) == f.max || size > maxPageBytes && len(p.messages) > 0 {
 			p.complete = false
-			return errEnough
+			return false
 		}
-		k.id = id(raw)
-		p.messages = append(p.messages, k)
-		return nil
-	}, `SELECT position, id, stamp, stanza FROM archive`+c.where()+order+` LIMIT `+strconv.Itoa(f.max+1), c.args...)
-	if err != nil && err != errEnough {
-		return err
-	}
+		p.messages = append(p.messages, *k)
+		return true
+	})
 	if f.page.Backward() {
 		slices.Reverse(p.messages)
 	}
-	return nil
-}
-
-// locate is the position of the message of an id.
-func locate(tx *store.Tx, owner string, i id) (position int64, err error) {
-	err = tx.Row(`SELECT position FROM archive WHERE owner = `+numberOf+` AND id = $2`, owner, i[:]).Scan(&position)
-	if errors.Is(err, store.ErrNotFound) {
-		return 0, errUnknown()
-	}
-	return position, err
+	return err
 }
 
 // fin tells which page was given: XEP-0313 §4.3.

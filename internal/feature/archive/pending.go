@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/starling-im/starling/internal/feature/offline"
@@ -75,17 +76,31 @@ func (a *Archive) Settle(ctx context.Context, owner jid.JID) error { return a.fl
 // Waiting reads messages that wait for their owner, by their ids (offline.Archive).
 func (a *Archive) Waiting(tx *store.Tx, owner jid.JID, ids [][]byte) ([]offline.Message, error) {
 	all := make([]offline.Message, len(ids))
+	r, err := a.reader(tx, owner.String())
+	if err != nil {
+		return nil, err
+	}
+	var run []kept // the one that was read last: what waits stands together
 	for i, raw := range ids {
-		var position, stamp int64
-		var text string
-		err := tx.Row(`SELECT position, stamp, stanza FROM archive WHERE owner = `+numberOf+` AND id = $2`, owner.String(), raw).
-			Scan(&position, &stamp, &text)
-		switch {
-		case err == store.ErrNotFound:
+		position, err := r.locate(id(raw))
+		if err == store.ErrNotFound {
 			continue // removed since
-		case err != nil:
+		}
+		at := func(k kept) bool { return k.position == position }
+		if err == nil && !slices.ContainsFunc(run, at) {
+			var found [][]kept
+			if found, err = r.some(position, position, true, 1); len(found) > 0 {
+				run = found[0]
+			}
+		}
+		if err != nil {
 			return nil, err
 		}
+		n := slices.IndexFunc(run, at)
+		if n < 0 {
+			continue
+		}
+		text, stamp := run[n].raw, run[n].stamp
 		st, err := stanza.Decode(text)
 		if err != nil {
 			a.Log.Error("kept message is broken", "owner", owner.String(), "position", position, "err", err)

@@ -3,9 +3,14 @@ package archive
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/starling-im/starling/internal/store"
+	"github.com/starling-im/starling/internal/xmpp/jid"
 )
 
 const (
@@ -61,7 +66,11 @@ func (a *Archive) purgeAll(ctx context.Context) error {
 func (a *Archive) purgeOwner(ctx context.Context, owner string, last int64) error {
 	upTo := int64(0)
 	err := a.DB.Read(ctx, func(tx *store.Tx) error {
-		first, newest, err := ends(tx, owner)
+		r, err := a.reader(tx, owner)
+		if err != nil {
+			return err
+		}
+		first, newest, err := r.ends()
 		if err != nil || newest == 0 {
 			return err
 		}
@@ -70,7 +79,7 @@ func (a *Archive) purgeOwner(ctx context.Context, owner string, last int64) erro
 			upTo = last - int64(a.cfg.MaxMessages)
 		}
 		if a.cfg.MaxAge > 0 {
-			kept, err := since(tx, owner, first, newest, store.Micros(a.Now().Add(-a.cfg.MaxAge)))
+			kept, err := r.since(first, newest, store.Micros(a.Now().Add(-a.cfg.MaxAge)))
 			if err != nil {
 				return err
 			}
@@ -79,7 +88,7 @@ func (a *Archive) purgeOwner(ctx context.Context, owner string, last int64) erro
 		return nil
 	})
 	for err == nil && upTo > 0 {
-		var n int64
+		var n int
 		if n, err = a.cut(ctx, owner, upTo); n == 0 {
 			break
 		}
@@ -89,4 +98,83 @@ func (a *Archive) purgeOwner(ctx context.Context, owner string, last int64) erro
 		return nil
 	}
 	return err
+}
+
+// forget deletes an owner's archive. Positions are not given twice, so the owner's row stays.
+func (a *Archive) forget(ctx context.Context, owner jid.JID) error {
+	var err error
+	for n := 1; err == nil && n > 0; {
+		n, err = a.cut(ctx, owner.String(), farthest)
+	}
+	if err != nil {
+		return fmt.Errorf("delete archive of %s: %w", owner, err)
+	}
+	if p, err := a.prefs.Load(ctx, owner, a.readPrefs); err != nil || p == a.unset {
+		return err
+	}
+	return a.DB.Write(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(`DELETE FROM archive_prefs WHERE owner = $1`, owner.String())
+		return err
+	})
+}
+
+// cutAtOnce is how many messages are deleted in one transaction, for which others have to wait.
+const cutAtOnce = 1000
+
+// cut deletes an owner's oldest messages, up to a position, a number of them at a time. It returns how many it has
+// deleted; none when nothing is left to do.
+func (a *Archive) cut(ctx context.Context, owner string, upTo int64) (n int, err error) {
+	err = a.DB.WriteLocking(ctx, func(tx *store.Tx) error {
+		r, err := a.lock(tx, owner)
+		if err != nil {
+			return err
+		}
+		var old []kept
+		err = r.between(0, upTo, false, func(k *kept) bool {
+			old = append(old, *k)
+			return len(old) < cutAtOnce
+		})
+		if n = len(old); err != nil || n == 0 {
+			return err
+		}
+		return r.cut(old)
+	})
+	return n, err
+}
+
+// cut deletes messages that are the oldest ones, where they stand and in the indexes.
+func (r *reader) cut(old []kept) error {
+	last := old[len(old)-1].position
+	err := r.rewrite(last, func(run []kept) []kept {
+		return slices.DeleteFunc(run, func(k kept) bool { return k.position <= last })
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := r.tx.Exec(`DELETE FROM archive WHERE owner = $1 AND position <= $2`, r.number, last); err != nil {
+		return err
+	}
+	if _, err := r.tx.Exec(`DELETE FROM archive_peer WHERE owner = $1 AND span < $2`, r.number, span(last)); err != nil {
+		return err
+	}
+	return chunks(len(old), manyRows, 1, func(n int) string {
+		return `DELETE FROM archive_id WHERE owner = $1 AND id IN ($2` + more(n-1) + `)`
+	}, func(i int, args []any) []any {
+		if len(args) == 0 {
+			args = append(args, r.number)
+		}
+		return append(args, old[i].id[:])
+	}, func(query string, args []any) error {
+		_, err := r.tx.Exec(query, args...)
+		return err
+	})
+}
+
+// more is n parameters behind the first two.
+func more(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(", $" + strconv.Itoa(i+3))
+	}
+	return b.String()
 }

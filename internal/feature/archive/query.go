@@ -135,6 +135,7 @@ type filter struct {
 	hasBefore     bool
 	hasAfter      bool
 	ids           []id
+	positions     []int64 // theirs, once they are looked up
 	page          rsm.Request
 	max           int
 }
@@ -249,19 +250,20 @@ func (a *Archive) Metadata(ctx context.Context, owner jid.JID) (xml.Element, int
 	var last int64
 	err := a.DB.Read(ctx, func(tx *store.Tx) error {
 		e, last = xml.New(NS, "metadata"), 0
-		for _, end := range []struct{ name, query string }{
-			{"start", `SELECT id, stamp, position FROM archive WHERE owner = ` + numberOf + ` ORDER BY position LIMIT 1`},
-			{"end", `SELECT id, stamp, position FROM archive WHERE owner = ` + numberOf + ` ORDER BY position DESC LIMIT 1`},
-		} {
-			var raw []byte
-			var stamp int64
-			switch err := tx.Row(end.query, owner.String()).Scan(&raw, &stamp, &last); {
-			case errors.Is(err, store.ErrNotFound):
-				return nil
-			case err != nil:
+		r, err := a.reader(tx, owner.String())
+		if err != nil {
+			return err
+		}
+		for _, end := range []struct {
+			name string
+			last bool
+		}{{"start", false}, {"end", true}} {
+			k, err := r.end(end.last)
+			if err != nil || k == nil {
 				return err
 			}
-			e = e.With(xml.New(NS, end.name, "id", id(raw).String(), "timestamp", datetime.Format(store.Time(stamp))))
+			last = k.position
+			e = e.With(xml.New(NS, end.name, "id", k.id.String(), "timestamp", datetime.Format(store.Time(k.stamp))))
 		}
 		return nil
 	})

@@ -23,10 +23,11 @@ import (
 func poison(t *testing.T, s *xmpptest.Server) {
 	t.Helper()
 	db := s.Core().DB
-	statements := []string{`ALTER TABLE archive ADD CONSTRAINT poison CHECK (message <> 'poison')`}
+	statements := []string{`ALTER TABLE archive ADD CONSTRAINT poison CHECK (position('poison'::bytea IN messages) = 0)`}
 	if db.Dialect() == store.SQLite {
 		statements = []string{
-			`CREATE TRIGGER poison BEFORE INSERT ON archive WHEN NEW.message = 'poison' BEGIN SELECT RAISE(ABORT, 'poison'); END`,
+			`CREATE TRIGGER poison BEFORE INSERT ON archive WHEN instr(NEW.messages, CAST('poison' AS BLOB)) > 0
+				BEGIN SELECT RAISE(ABORT, 'poison'); END`,
 			`CREATE TRIGGER venom BEFORE INSERT ON archive_journal WHEN instr(NEW.entries, CAST('poison' AS BLOB)) > 0
 				BEGIN SELECT RAISE(ABORT, 'poison'); END`,
 		}
@@ -173,7 +174,7 @@ func TestRefusedAmongMany(t *testing.T) {
 			for n := range 400 {
 				e := entry(owner, n)
 				if n%100 == 77 {
-					e.Message = "poison"
+					e.Text = strings.Replace(e.Text, "number", "poison", 1)
 				} else {
 					want = append(want, e.ID())
 				}

@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -112,45 +113,63 @@ func (a *Archive) bury(ctx context.Context, r *row) error {
 	if err != nil {
 		return err
 	}
-	type candidate struct {
-		id  []byte
-		raw string
-	}
-	var found []candidate
+	var grave *kept
 	err = a.DB.Read(ctx, func(tx *store.Tx) error {
-		found = found[:0]
-		return tx.Each(func(scan store.Scan) error {
-			var c candidate
-			if err := scan(&c.id, &c.raw); err != nil {
-				return err
-			}
-			found = append(found, c)
-			return nil
-		}, `SELECT id, stanza FROM (SELECT position, id, message, stanza FROM archive WHERE owner = `+numberOf+` AND peer = $2
-			ORDER BY (position + 0) DESC LIMIT $3) AS talk WHERE message = $4 ORDER BY position DESC`,
-			r.owner, peerOf(r.peer), lookBack, r.retracts)
+		archive, err := a.reader(tx, r.owner)
+		if err == nil {
+			grave, err = archive.grave(retraction, r)
+		}
+		return err
 	})
-	if err != nil {
+	if err != nil || grave == nil {
 		return err
 	}
-	for _, c := range found {
-		st, err := stanza.Decode(c.raw)
-		if err != nil || !mayRetract(retraction, st) {
-			continue
-		}
-		grave := tombstone(st, retraction, r.stamp)
-		return a.DB.Write(ctx, func(tx *store.Tx) error {
-			n, err := tx.Exec(`UPDATE archive SET stanza = $3 WHERE owner = `+numberOf+` AND id = $2`, r.owner, c.id, grave.String())
-			if err == nil && n > 0 {
-				a.metrics.tombstones.Inc()
-			}
-			if errors.Is(err, store.ErrNotFound) {
-				return nil
-			}
+	err = a.DB.WriteLocking(ctx, func(tx *store.Tx) error {
+		archive, err := a.lock(tx, r.owner)
+		if err != nil {
 			return err
+		}
+		position, err := archive.locate(grave.id)
+		if err != nil {
+			return err
+		}
+		return archive.rewrite(position, func(run []kept) []kept {
+			for i := range run {
+				if run[i].id == grave.id {
+					run[i].raw = grave.raw
+				}
+			}
+			return run
 		})
+	})
+	switch {
+	case err == nil:
+		a.metrics.tombstones.Inc()
+	case errors.Is(err, store.ErrNotFound): // it was removed in between
+		err = nil
 	}
-	return nil
+	return err
+}
+
+// grave is what takes the place of the message that a retraction is about, which is looked for among the newest of the
+// conversation; nil when there is none.
+func (r *reader) grave(retraction *stanza.Stanza, by *row) (found *kept, err error) {
+	seen := 0
+	err = r.of(by.peer.Bare(), 0, farthest, true, func(k *kept) bool {
+		seen++
+		if mayHold(k.raw, by.retracts) {
+			if st, err := stanza.Decode(k.raw); err == nil && st.ID == by.retracts && mayRetract(retraction, st) {
+				found = &kept{id: k.id, raw: tombstone(st, retraction, by.stamp).String()}
+			}
+		}
+		return found == nil && seen < lookBack
+	})
+	return found, err
+}
+
+// mayHold tells, at little cost, that a stanza does not have an id.
+func mayHold(raw, id string) bool {
+	return strings.Contains(raw, id) || strings.ContainsAny(id, "&<>'\" ") || strings.Contains(raw, "&#")
 }
 
 // mayRetract tells whether a retraction is by the author of a message: XEP-0424 §5. In rooms everybody has the room's bare JID.

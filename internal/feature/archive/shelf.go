@@ -21,7 +21,7 @@ const (
 	fileRows    = 16384 // so many rows begin a round, in which all that waits gets its place
 	fileBytes   = 16 << 20
 	fileAfter   = 2 * time.Second // a row that waits for so long begins one, too
-	sliceRows   = 512             // of a round in one commit: acknowledgements wait for it
+	sliceRows   = 2048            // of a round in one commit: acknowledgements wait for it
 	entryBytes  = 48 << 10        // of messages in one row of the journal
 	journalPage = 16              // rows of the journal that are read at once
 )
@@ -151,7 +151,7 @@ func (r *row) entry(b []byte, before *row) []byte {
 	same := before != nil && before.stanza == r.stanza
 	b = append(b, r.id[:]...)
 	b = binary.AppendVarint(b, r.stamp)
-	for _, text := range []string{r.owner, r.peer.String(), r.message, r.retracts} {
+	for _, text := range []string{r.owner, r.peer.String(), r.retracts} {
 		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
 	}
 	if same {
@@ -164,35 +164,19 @@ var errEntry = errors.New("an entry of the journal is broken")
 
 // entries reads what entry has written.
 func entries(text string) (rows []*row, err error) {
-	field := func() string {
-		n, used := uvarint(text)
-		if used <= 0 || n > uint64(len(text)-used) {
-			err, text = errEntry, ""
-			return ""
-		}
-		value := text[used : used+int(n)]
-		text = text[used+int(n):]
-		return value
-	}
-	for text != "" {
+	in := scanner{text: text}
+	for in.text != "" {
 		r := &row{task: insert}
-		if len(text) < len(r.id) {
+		copy(r.id[:], in.bytes(len(r.id)))
+		r.stamp = in.signed()
+		r.owner = in.field()
+		peer := in.field()
+		r.retracts, r.stanza = in.field(), in.field()
+		if in.broken {
 			return nil, errEntry
 		}
-		text = text[copy(r.id[:], text):]
-		stamp, used := binary.Varint([]byte(text[:min(len(text), binary.MaxVarintLen64)]))
-		if used <= 0 {
-			return nil, errEntry
-		}
-		r.stamp, text = stamp, text[used:]
-		r.owner = field()
-		peer := field()
-		r.message, r.retracts, r.stanza = field(), field(), field()
 		if r.stanza == "" && len(rows) > 0 {
 			r.stanza = rows[len(rows)-1].stanza
-		}
-		if err != nil {
-			return nil, err
 		}
 		if r.peer, err = jid.Parse(peer); err != nil {
 			return nil, err
@@ -200,10 +184,6 @@ func entries(text string) (rows []*row, err error) {
 		rows = append(rows, r)
 	}
 	return rows, nil
-}
-
-func uvarint(text string) (uint64, int) {
-	return binary.Uvarint([]byte(text[:min(len(text), binary.MaxVarintLen64)]))
 }
 
 // restore reads what the journal has from before the server's start; false: the server stops.

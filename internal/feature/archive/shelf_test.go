@@ -47,18 +47,17 @@ func TestJournal(t *testing.T) {
 	want := map[jid.JID][]string{}
 	add := func(a *archive.Archive, from, to int) {
 		t.Helper()
+		var last <-chan struct{}
 		for n := from; n < to; n++ {
 			for _, owner := range owners {
 				e := entry(owner, n)
-				a.Add(&e)
+				last = a.Add(&e)
 				if ids := want[owner]; n >= len(ids) {
 					want[owner] = append(ids, e.ID())
 				}
 			}
 		}
-		if err := a.Acknowledged(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		<-last
 	}
 	add(a, 0, 400)
 	kept(t, a, owners[1]) // has its place now

@@ -59,28 +59,29 @@ func (a *Archive) commit(tx *store.Tx, batch []*row) error {
 	if err := place(tx, rows, wide); err != nil {
 		return err
 	}
-	inserts := rows[:0:0]
+	var inserts, moves, marks []*row
 	for _, r := range rows {
-		if r.task == insert {
+		switch r.task {
+		case insert:
 			inserts = append(inserts, r)
+		case remark:
+			moves = append(moves, r)
+			marks = append(marks, r)
+		case mark:
+			marks = append(marks, r)
 		}
 	}
 	if err := insertRows(tx, inserts, wide); err != nil {
 		return err
 	}
-	for _, r := range rows {
-		if r.task == remark {
-			// It is read where it comes back to. The text tells when it was sent.
-			_, err := tx.Exec(`UPDATE archive SET position = $1, stamp = $2, stanza = $3 WHERE owner = $4 AND id = $5`,
-				r.position, r.stamp, r.stanza, r.number, r.id[:])
-			if err != nil {
-				return err
-			}
+	for _, r := range moves {
+		if err := a.move(tx, r); err != nil {
+			return err
 		}
-		if r.task != insert {
-			if err := offline.Mark(tx, r.owner, r.id[:], r.stamp); err != nil {
-				return err
-			}
+	}
+	for _, r := range marks {
+		if err := offline.Mark(tx, r.owner, r.id[:], r.stamp); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -93,12 +94,9 @@ func drawn() int64 {
 	return int64(binary.BigEndian.Uint64(b[:]) >> 17)
 }
 
-// numberOf is the number of the owner that is the statement's first parameter; of one who has none nothing is there.
-const numberOf = `(SELECT number FROM archive_owner WHERE owner = $1)`
-
-// peerOf is what stands for a peer in the database.
-func peerOf(peer jid.JID) int64 {
-	sum := sha256.Sum256([]byte(peer.Bare().String()))
+// peerOf is what stands for a peer, a bare JID, in the database.
+func peerOf(peer string) int64 {
+	sum := sha256.Sum256([]byte(peer))
 	return int64(binary.BigEndian.Uint64(sum[:]) >> 1)
 }
 
@@ -185,24 +183,147 @@ func raise(rows []*row, known int64) {
 	}
 }
 
-// insertRows enters messages. One that is there already stays as it is.
+// insertRows enters messages, those of an owner in their order. One that is there already stays as it is.
 func insertRows(tx *store.Tx, rows []*row, wide int) error {
-	return chunks(len(rows), wide, 8, func(n int) string {
-		return `INSERT INTO archive (owner, position, id, stamp, peer, resource, message, stanza) VALUES ` + values(n, 8) + `
-			ON CONFLICT (owner, id) DO NOTHING`
+	rows, err := insertIDs(tx, rows, wide)
+	if err != nil {
+		return err
+	}
+	var all []placed
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && rows[n].number == rows[0].number {
+			n++
+		}
+		messages := make([]kept, n)
+		for i, r := range rows[:n] {
+			messages[i] = kept{r.position, r.stamp, r.id, r.peer.String(), r.stanza}
+		}
+		all = append(all, divide(rows[0].number, messages)...)
+		rows = rows[n:]
+	}
+	return insertRuns(tx, all, wide)
+}
+
+// insertIDs notes where messages stand, and returns those whose ids were not there.
+func insertIDs(tx *store.Tx, rows []*row, wide int) ([]*row, error) {
+	known := false
+	err := chunks(len(rows), wide, 3, func(n int) string {
+		return `INSERT INTO archive_id (owner, id, position) VALUES ` + values(n, 3) + ` ON CONFLICT (owner, id) DO NOTHING`
 	}, func(i int, args []any) []any {
-		r := rows[i]
-		return append(args, r.number, r.position, r.id[:], r.stamp, peerOf(r.peer), r.peer.Resource(), r.message, r.stanza)
+		return append(args, rows[i].number, rows[i].id[:], rows[i].position)
+	}, func(query string, args []any) error {
+		n, err := tx.Exec(query, args...)
+		known = known || n < int64(len(args)/3)
+		return err
+	})
+	if err != nil || !known {
+		return rows, err
+	}
+	var fresh []*row
+	for _, r := range rows {
+		var position int64
+		err := tx.Row(`SELECT position FROM archive_id WHERE owner = $1 AND id = $2`, r.number, r.id[:]).Scan(&position)
+		if err != nil {
+			return nil, err
+		}
+		if position == r.position {
+			fresh = append(fresh, r)
+		}
+	}
+	return fresh, nil
+}
+
+// placed is a run of an owner.
+type placed struct {
+	owner int64
+	run   []kept
+}
+
+// insertRuns enters runs, and where their peers are found.
+func insertRuns(tx *store.Tx, all []placed, wide int) error {
+	err := chunks(len(all), wide, 4, func(n int) string {
+		return `INSERT INTO archive (owner, position, stamp, messages) VALUES ` + values(n, 4)
+	}, func(i int, args []any) []any {
+		first := &all[i].run[0]
+		return append(args, all[i].owner, first.position, first.stamp, encode(all[i].run))
+	}, func(query string, args []any) error {
+		_, err := tx.Exec(query, args...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	type place struct{ owner, peer, span int64 }
+	var peers []place
+	for i := range all {
+		last := ""
+		for k := range all[i].run {
+			if peer := all[i].run[k].bare(); peer != last {
+				last = peer
+				peers = append(peers, place{all[i].owner, peerOf(peer), span(all[i].run[k].position)})
+			}
+		}
+	}
+	slices.SortFunc(peers, func(a, b place) int {
+		return cmp.Or(cmp.Compare(a.owner, b.owner), cmp.Compare(a.peer, b.peer), cmp.Compare(a.span, b.span))
+	})
+	peers = slices.Compact(peers)
+	return chunks(len(peers), wide, 3, func(n int) string {
+		return `INSERT INTO archive_peer (owner, peer, span) VALUES ` + values(n, 3) + ` ON CONFLICT (owner, peer, span) DO NOTHING`
+	}, func(i int, args []any) []any {
+		return append(args, peers[i].owner, peers[i].peer, peers[i].span)
 	}, func(query string, args []any) error {
 		_, err := tx.Exec(query, args...)
 		return err
 	})
 }
 
+// move moves a message that comes back unread to the end, where it is read next. The text tells when it was sent.
+func (a *Archive) move(tx *store.Tx, moved *row) error {
+	r := &reader{Archive: a, tx: tx, name: moved.owner, number: moved.number}
+	before, err := r.locate(moved.id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = r.rewrite(before, func(run []kept) []kept {
+		return slices.DeleteFunc(run, func(k kept) bool { return k.id == moved.id })
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`UPDATE archive_id SET position = $1 WHERE owner = $2 AND id = $3`, moved.position, moved.number, moved.id[:]); err != nil {
+		return err
+	}
+	k := kept{moved.position, moved.stamp, moved.id, moved.peer.String(), moved.stanza}
+	return insertRuns(tx, divide(moved.number, []kept{k}), 1)
+}
+
+// rewrite changes the run in which a message stands.
+func (r *reader) rewrite(position int64, change func(run []kept) []kept) error {
+	found, err := r.some(position, position, true, 1)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	if _, err := r.tx.Exec(`DELETE FROM archive WHERE owner = $1 AND position = $2`, r.number, found[0][0].position); err != nil {
+		return err
+	}
+	run := change(found[0])
+	if len(run) == 0 {
+		return nil
+	}
+	_, err = r.tx.Exec(`INSERT INTO archive (owner, position, stamp, messages) VALUES ($1, $2, $3, $4)`,
+		r.number, run[0].position, run[0].stamp, encode(run))
+	return err
+}
+
 // Rows in one statement. SQLite's driver looks for each parameter among all of the statement's; for PostgreSQL a statement
 // is a way there and back.
 const (
-	fewRows  = 1
+	fewRows  = 4
 	manyRows = 64
 )
 
@@ -247,87 +368,4 @@ func values(n, columns int) string {
 		}
 	}
 	return b.String() + ")"
-}
-
-// forget deletes an owner's archive. Positions are not given twice, so the owner's row stays.
-func (a *Archive) forget(ctx context.Context, owner jid.JID) error {
-	var newest int64
-	err := a.DB.Read(ctx, func(tx *store.Tx) (err error) {
-		_, newest, err = ends(tx, owner.String())
-		return err
-	})
-	for n := newest; err == nil && n > 0; {
-		n, err = a.cut(ctx, owner.String(), newest)
-	}
-	if err != nil {
-		return fmt.Errorf("delete archive of %s: %w", owner, err)
-	}
-	if p, err := a.prefs.Load(ctx, owner, a.readPrefs); err != nil || p == a.unset {
-		return err
-	}
-	return a.DB.Write(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec(`DELETE FROM archive_prefs WHERE owner = $1`, owner.String())
-		return err
-	})
-}
-
-// cutAtOnce is how many messages are deleted in one transaction, for which others have to wait.
-const cutAtOnce = 1000
-
-// cut deletes an owner's oldest messages, up to a position, a number of them at a time. It returns how many it has
-// deleted; none when nothing is left to do.
-func (a *Archive) cut(ctx context.Context, owner string, upTo int64) (n int64, err error) {
-	err = a.DB.Write(ctx, func(tx *store.Tx) error {
-		var last int64
-		err := tx.Row(`SELECT COALESCE(MAX(position), 0) FROM (SELECT position FROM archive
-			WHERE owner = `+numberOf+` AND position <= $2 ORDER BY position LIMIT $3) AS oldest`, owner, upTo, cutAtOnce).Scan(&last)
-		if err != nil || last == 0 {
-			n = 0
-			return err
-		}
-		n, err = tx.Exec(`DELETE FROM archive WHERE owner = `+numberOf+` AND position <= $2`, owner, last)
-		return err
-	})
-	return n, err
-}
-
-// at is the first message of an owner at a position or behind it.
-func at(tx *store.Tx, owner string, position int64) (found, stamp int64, err error) {
-	err = tx.Row(`SELECT position, stamp FROM archive WHERE owner = `+numberOf+` AND position >= $2 ORDER BY position LIMIT 1`, owner, position).
-		Scan(&found, &stamp)
-	return found, stamp, err
-}
-
-// ends are the positions of the first and the last message of an owner; zero when there is none.
-func ends(tx *store.Tx, owner string) (first, last int64, err error) {
-	for query, into := range map[string]*int64{
-		`SELECT position FROM archive WHERE owner = ` + numberOf + ` ORDER BY position LIMIT 1`:      &first,
-		`SELECT position FROM archive WHERE owner = ` + numberOf + ` ORDER BY position DESC LIMIT 1`: &last,
-	} {
-		if err := tx.Row(query, owner).Scan(into); err != nil && !errors.Is(err, store.ErrNotFound) {
-			return 0, 0, err
-		}
-	}
-	return first, last, nil
-}
-
-// since is the position of the first message whose stamp is not before a time, one behind the last when all are. It looks
-// at a few messages only, halving the distance each time; stamps grow with positions but for slack.
-func since(tx *store.Tx, owner string, first, last, stamp int64) (int64, error) {
-	low, high := first, last+1 // the answer is between
-	for low < high {
-		middle := low + (high-low)/2
-		found, then, err := at(tx, owner, middle)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			high = middle
-		case err != nil:
-			return 0, err
-		case then < stamp:
-			low = found + 1
-		default:
-			high = middle
-		}
-	}
-	return low, nil
 }

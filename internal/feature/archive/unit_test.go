@@ -1,6 +1,9 @@
 package archive
 
 import (
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/starling-im/starling/internal/session"
@@ -134,7 +137,7 @@ func FuzzKeep(f *testing.F) {
 
 // FuzzEntries reads any entry of the journal without trouble, and what was written as it was.
 func FuzzEntries(f *testing.F) {
-	one := &row{id: id{1}, stamp: 7, owner: "juliet@a.test", peer: jid.MustParse("romeo@b.test/o"), message: "m", stanza: "<message/>", retracts: "x"}
+	one := &row{id: id{1}, stamp: 7, owner: "juliet@a.test", peer: jid.MustParse("romeo@b.test/o"), stanza: "<message/>", retracts: "x"}
 	two := &row{id: id{2}, stamp: -1, owner: "romeo@b.test", peer: jid.MustParse("juliet@a.test"), stanza: "<message/>"}
 	other := &row{id: id{3}, owner: "nurse@a.test", peer: jid.MustParse("b.test"), stanza: "<message id='1'/>"}
 	var all []byte
@@ -162,6 +165,94 @@ func FuzzEntries(f *testing.F) {
 			if *again[i] != *r {
 				t.Errorf("%+v became %+v", r, again[i])
 			}
+		}
+	})
+}
+
+// An archive's messages come back from the runs in which they are kept, whatever their length and number.
+func TestRuns(t *testing.T) {
+	message := func(n int, text string) kept {
+		return kept{position: int64(n), stamp: int64(1000 - 3*n), id: id{byte(n), byte(n >> 8)}, peer: "romeo@b.test/o",
+			raw: "<message id='" + strconv.Itoa(n) + "'><body>" + text + "</body></message>"}
+	}
+	for _, c := range []struct {
+		name  string
+		first int
+		texts []string
+		want  []int // messages of each run
+	}{
+		{"one", 7, []string{"x"}, []int{1}},
+		{"a span", 64, slices.Repeat([]string{"x"}, 64), []int{64}},
+		{"over the end of a span", 60, slices.Repeat([]string{"x"}, 10), []int{4, 6}},
+		{"long ones", 128, slices.Repeat([]string{strings.Repeat("x", 30<<10)}, 5), []int{2, 2, 1}},
+		{"longer than a run", 128, []string{"x", strings.Repeat("x", 100<<10), "x"}, []int{1, 1, 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var all, back []kept
+			for i, text := range c.texts {
+				all = append(all, message(c.first+i, text))
+			}
+			var sizes []int
+			for _, r := range divide(1, all) {
+				sizes = append(sizes, len(r.run))
+				run, err := decode(r.run[0].position, r.run[0].stamp, encode(r.run))
+				if err != nil {
+					t.Fatal(err)
+				}
+				back = append(back, run...)
+			}
+			if !slices.Equal(sizes, c.want) {
+				t.Errorf("runs of %v messages, want %v", sizes, c.want)
+			}
+			if !slices.Equal(back, all) {
+				t.Errorf("%d messages became %d, or others", len(all), len(back))
+			}
+		})
+	}
+	holes := []kept{message(64, "x"), message(70, "y"), message(127, "z")}
+	if run, err := decode(64, holes[0].stamp, encode(holes)); err != nil || !slices.Equal(run, holes) {
+		t.Errorf("with holes: %v, %v", run, err)
+	}
+}
+
+func TestWith(t *testing.T) {
+	for _, c := range []struct {
+		peer, with string
+		want       bool
+	}{
+		{"romeo@b.test/o", "romeo@b.test", true},
+		{"romeo@b.test", "romeo@b.test", true},
+		{"romeo@b.test/o", "romeo@b.test/o", true},
+		{"romeo@b.test/o2", "romeo@b.test/o", false},
+		{"romeo@b.test/o/p", "romeo@b.test/o", false},
+		{"romeo@b.test", "romeo@b.test/o", false},
+		{"romeo@b.test.example/o", "romeo@b.test", false},
+		{"b.test/o", "b.test", true},
+	} {
+		k := kept{peer: c.peer}
+		if got := k.with(jid.MustParse(c.with)); got != c.want {
+			t.Errorf("%s with %s: %v", c.peer, c.with, got)
+		}
+	}
+}
+
+// FuzzRun reads any run without trouble, and what was written as it was.
+func FuzzRun(f *testing.F) {
+	run := []kept{
+		{position: 64, stamp: 7, id: id{1}, peer: "romeo@b.test/o", raw: "<message/>"},
+		{position: 66, stamp: 5, id: id{2}, peer: "b.test", raw: "<message>" + strings.Repeat("<x/>", packFrom) + "</message>"},
+	}
+	f.Add(int64(64), encode(run[:1]))
+	f.Add(int64(64), encode(run))
+	f.Add(int64(64), []byte{packed, 255, 255, 255, 255, 15})
+	f.Fuzz(func(t *testing.T, position int64, b []byte) {
+		run, err := decode(position, 0, b)
+		if err != nil {
+			return
+		}
+		again, err := decode(position, run[0].stamp, encode(run))
+		if err != nil || !slices.Equal(again, run) {
+			t.Errorf("%v became %v: %v", run, again, err)
 		}
 	})
 }

@@ -48,7 +48,6 @@ type row struct {
 	id       id
 	stamp    int64 // microseconds
 	peer     jid.JID
-	message  string // the id that the sender gave it
 	stanza   string
 	retracts string // the sender's id of the message that this one retracts
 	unsure   bool   // whether the owner wants it kept is not known yet
@@ -89,7 +88,8 @@ type writer struct {
 	rows    int
 	added   uint64        // rows so far
 	done    uint64        // of these, committed or given up
-	changed chan struct{} // closed when done grows; nil when nobody waits for that
+	crowded bool          // there is no room
+	room    chan struct{} // closed when there is again, or when the database is away; nil when nobody waits for that
 	away    bool          // the last commit failed, for want of the database
 }
 
@@ -148,7 +148,12 @@ func (w *writer) full() bool {
 	return w.isFull()
 }
 
-func (w *writer) isFull() bool { return w.rows >= maxQueue || w.bytes >= maxBytes }
+// isFull is true until a quarter is free, once a bound is reached: so those who wait go on together, and for a while. The
+// caller holds mu.
+func (w *writer) isFull() bool {
+	w.crowded = w.rows >= maxQueue || w.bytes >= maxBytes || w.crowded && (w.rows > maxQueue/4*3 || w.bytes > maxBytes/4*3)
+	return w.crowded
+}
 
 // add queues a row. It never blocks; whoever may ask admit before.
 func (w *writer) add(r *row) {
@@ -177,32 +182,36 @@ func (w *writer) awake() {
 // away, since then nothing is gained. Where the context has no end, nothing may block: a connection may overshoot the
 // bound by one stanza.
 func (w *writer) admit(ctx context.Context) bool {
-	if _, bounded := ctx.Deadline(); !bounded {
+	if _, bounded := ctx.Deadline(); !bounded || !w.full() {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, spaceWait)
 	defer cancel()
 	for {
 		w.mu.Lock()
-		full, away, changed := w.isFull(), w.away, w.change()
+		full, away := w.isFull(), w.away
+		if w.room == nil {
+			w.room = make(chan struct{})
+		}
+		room := w.room
 		w.mu.Unlock()
 		if !full || away {
 			return !full
 		}
 		select {
-		case <-changed:
+		case <-room:
 		case <-ctx.Done():
 			return false
 		}
 	}
 }
 
-// change is closed when done grows. The caller holds mu.
-func (w *writer) change() <-chan struct{} {
-	if w.changed == nil {
-		w.changed = make(chan struct{})
+// invite wakes those who wait for room. The caller holds mu.
+func (w *writer) invite() {
+	if w.room != nil {
+		close(w.room)
+		w.room = nil
 	}
-	return w.changed
 }
 
 // ask is by somebody who waits until rows have their places.
@@ -355,6 +364,7 @@ func (w *writer) write(ctx context.Context, batch []*row, journal bool) bool {
 		w.mu.Lock()
 		again := w.away
 		w.away = true
+		w.invite()
 		w.mu.Unlock()
 		if !again {
 			w.log.Warn("messages wait for the database", "err", err)
@@ -472,12 +482,10 @@ func (w *writer) finish(batch []*row, committed bool) {
 	case w.rows == len(w.queue):
 		w.since = w.queue[0].queued
 	}
-	changed := w.changed
-	w.changed = nil
-	w.mu.Unlock()
-	if changed != nil {
-		close(changed)
+	if !w.isFull() {
+		w.invite()
 	}
+	w.mu.Unlock()
 	for _, r := range batch {
 		switch {
 		case r.told:

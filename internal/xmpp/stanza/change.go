@@ -1,6 +1,8 @@
 package stanza
 
 import (
+	"slices"
+
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/xml"
 )
@@ -35,12 +37,26 @@ func (s *Stanza) WithID(id string) *Stanza {
 
 // With is the stanza with elements added after its content.
 func (s *Stanza) With(children ...xml.Element) *Stanza {
-	content := []byte(s.Inner())
-	for i := range children {
-		content = children[i].Append(content, xml.NSClient)
+	if s.close == s.inner { // its tag is to be opened
+		var content []byte
+		for i := range children {
+			content = children[i].Append(content, xml.NSClient)
+		}
+		return s.head().render(content)
 	}
-	c := s.head()
-	return c.render(content)
+	c := *s
+	if s.more != nil {
+		c.more = &more{s.more.attrs, slices.Clip(s.more.children)}
+	}
+	added := make([]byte, 0, 128)
+	for i := range children {
+		start := s.close + uint32(len(added))
+		added = children[i].Append(added, xml.NSClient)
+		c.add(Child{children[i].Space, children[i].Local, start, s.close + uint32(len(added))})
+	}
+	c.close += uint32(len(added))
+	c.raw = s.raw[:s.close] + string(added) + s.raw[s.close:]
+	return &c
 }
 
 // Without is the stanza less every first-level child for which drop is true.

@@ -1,5 +1,5 @@
--- Whose archives there are. In the tables below an owner is a number, and whom a message is from, or to, is another: keys
--- that are short and of one kind make up for most of what it costs to keep a message.
+-- Whose archives there are. In the tables below an owner is a number, and whom a message is from, or to, is another, since
+-- short keys make short indexes.
 CREATE TABLE archive_owner (
 	owner  TEXT   NOT NULL PRIMARY KEY,
 	number BIGINT NOT NULL, -- drawn at random
@@ -8,21 +8,35 @@ CREATE TABLE archive_owner (
 );
 CREATE UNIQUE INDEX archive_owner_by_number ON archive_owner (number);
 
--- The messages of each account, in the order in which they were committed.
+-- The messages of each account, in the order in which they were committed: each row is a run of some that stand one after
+-- the other (run.go). Positions are divided in spans of 64, and no run reaches past the end of one.
 CREATE TABLE archive (
 	owner    BIGINT NOT NULL, -- the number of the owner
-	position BIGINT NOT NULL, -- grows within an owner; given under the lock of the owner's row above
-	id       BYTEA  NOT NULL, -- 16 bytes that derive from the stanza's key: what clients know
-	stamp    BIGINT NOT NULL, -- when it came
-	peer     BIGINT NOT NULL, -- a hash of the bare JID of whom it is from, or to
-	resource TEXT   NOT NULL, -- of the peer, empty when there is none
-	message  TEXT   NOT NULL, -- the id that its sender gave it
-	stanza   TEXT   NOT NULL,
+	position BIGINT NOT NULL, -- of the first message; grows within an owner; given under the lock of the owner's row above
+	stamp    BIGINT NOT NULL, -- when that came
+	messages BYTEA  NOT NULL,
 	PRIMARY KEY (owner, position)
 );
-CREATE UNIQUE INDEX archive_by_id ON archive (owner, id);
--- The sum keeps planners from taking the primary key for what one peer has said.
-CREATE INDEX archive_by_peer ON archive (owner, peer, (position + 0));
+
+-- Where each message stands.
+CREATE TABLE archive_id (
+	owner    BIGINT NOT NULL,
+	id       BYTEA  NOT NULL, -- 16 bytes that derive from the stanza's key: what clients know
+	position BIGINT NOT NULL,
+	PRIMARY KEY (owner, id)
+)
+--sqlite WITHOUT ROWID
+;
+
+-- In which spans there is something that is from a peer, or to it.
+CREATE TABLE archive_peer (
+	owner BIGINT NOT NULL,
+	peer  BIGINT NOT NULL, -- a hash of the bare JID
+	span  BIGINT NOT NULL,
+	PRIMARY KEY (owner, peer, span)
+)
+--sqlite WITHOUT ROWID
+;
 
 -- What is committed, and not yet in the table above, on SQLite (shelf.go).
 CREATE TABLE archive_journal (
