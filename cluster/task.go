@@ -122,6 +122,9 @@ func (t *Task[Req, Res]) Call(ctx context.Context, to string, req Req) (res Res,
 		if err := ctx.Err(); err != nil {
 			return res, err
 		}
+		if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) { // and the context has not noticed yet
+			return res, context.DeadlineExceeded
+		}
 	}
 	return res, &RemoteError{m.Name, t.name, string(a.Body), a.Outcome == frame.Panicked}
 }

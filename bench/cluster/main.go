@@ -36,7 +36,7 @@ func main() {
 	}
 	var o options
 	flag.IntVar(&o.runs, "runs", 3, "runs of each measurement")
-	flag.DurationVar(&o.duration, "duration", 3*time.Second, "length of one measurement of the link; an idle one takes thrice as long")
+	flag.DurationVar(&o.duration, "duration", 3*time.Second, "length of one measurement of the link; one of an idle cluster takes ten times as long")
 	flag.IntVar(&o.rows, "rows", 100_000, "rows in the table of the node that another one joins")
 	flag.IntVar(&o.largest, "nodes", 20, "nodes in the largest cluster")
 	flag.StringVar(&o.out, "out", "bench/RESULTS.md", "file whose last part is replaced")

@@ -26,9 +26,11 @@ func (b *bench) add(name string, v float64) { b.samples[name] = append(b.samples
 // inFlight are the numbers of records under way in a closed loop.
 var inFlight = []int{1, 8, 64, 512}
 
+const smallest = 3 // nodes of a cluster that does nothing
+
 // sizes of clusters that do nothing.
 func (b *bench) sizes() (list []int) {
-	for _, n := range []int{3, 10, 20} {
+	for _, n := range []int{smallest, 10, 20} {
 		if n <= b.largest {
 			list = append(list, n)
 		}
@@ -44,11 +46,14 @@ func (b *bench) measure() error {
 		}
 	}
 	for _, n := range b.sizes() {
-		if err := b.idle(n); err != nil {
+		if err := b.idle(n, 0); err != nil {
 			return err
 		}
 	}
-	return nil
+	if b.largest < smallest {
+		return nil
+	}
+	return b.idle(smallest, tableRows)
 }
 
 // process is a node in a process of its own.
@@ -141,8 +146,8 @@ func (ns nodes) all(command string) (time.Duration, error) {
 	return time.Since(start), nil
 }
 
-// used is what nodes have used together: microseconds of CPU, bytes.
-type used struct{ cpu, resident, heap float64 }
+// used is what nodes have used together: microseconds of CPU, bytes, and how often their threads were woken.
+type used struct{ cpu, resident, heap, woken float64 }
 
 func (ns nodes) used(collect bool) (sum used, err error) {
 	command := "usage 0"
@@ -155,10 +160,10 @@ func (ns nodes) used(collect bool) (sum used, err error) {
 			return sum, err
 		}
 		var u used
-		if _, err := fmt.Sscan(s, &u.cpu, &u.resident, &u.heap); err != nil {
+		if _, err := fmt.Sscan(s, &u.cpu, &u.resident, &u.heap, &u.woken); err != nil {
 			return sum, err
 		}
-		sum.cpu, sum.resident, sum.heap = sum.cpu+u.cpu, sum.resident+u.resident, sum.heap+u.heap
+		sum.cpu, sum.resident, sum.heap, sum.woken = sum.cpu+u.cpu, sum.resident+u.resident, sum.heap+u.heap, sum.woken+u.woken
 	}
 	return sum, nil
 }
@@ -324,26 +329,44 @@ func (b *bench) join() error {
 	return nil
 }
 
-// idle measures a cluster that has nothing to do.
-func (b *bench) idle(count int) error {
+const (
+	idleAfter = 5 * time.Second // until the last one that joined is old news
+	idleSpans = 10              // lengths of another measurement: what comes every ten seconds must count as often as it comes
+)
+
+// idle measures a cluster that has nothing to do, whose nodes have put so many rows each before.
+func (b *bench) idle(count, rows int) error {
 	ns, err := b.cluster(count)
 	defer ns.end()
 	if err != nil {
 		return err
 	}
-	time.Sleep(3 * time.Second) // until the last one that joined is old news
-	span := 3 * b.duration
-	cpu, err := ns.spent(func() error { time.Sleep(span); return b.ctx.Err() })
+	if _, err := ns.all(fmt.Sprintf("put %d %d", rows, count*rows)); err != nil {
+		return err
+	}
+	if _, err := ns.used(true); err != nil { // what a load before has left to collect is not of an idle node
+		return err
+	}
+	time.Sleep(idleAfter)
+	before, err := ns.used(false)
 	if err != nil {
 		return err
 	}
+	start := time.Now()
+	time.Sleep(idleSpans * b.duration)
+	after, err := ns.used(false)
+	if err != nil {
+		return err
+	}
+	each := float64(count) * time.Since(start).Seconds()
 	u, err := ns.used(true)
 	if err != nil {
 		return err
 	}
-	each := float64(count)
-	b.add(fmt.Sprint("idle cpu ", count), 100*cpu/float64(span.Microseconds())/each)
-	b.add(fmt.Sprint("idle resident ", count), u.resident/each/(1<<20))
-	b.add(fmt.Sprint("idle heap ", count), u.heap/each/(1<<20))
-	return nil
+	name := fmt.Sprintf(" %d %d", count, rows)
+	b.add("idle cpu"+name, (after.cpu-before.cpu)/each/1e4)
+	b.add("idle woken"+name, (after.woken-before.woken)/each)
+	b.add("idle resident"+name, u.resident/float64(count)/(1<<20))
+	b.add("idle heap"+name, u.heap/float64(count)/(1<<20))
+	return b.ctx.Err()
 }

@@ -157,7 +157,8 @@ func row(i int) session {
 	return s
 }
 
-// usage returns the process's CPU time in microseconds, its resident memory and its heap in bytes.
+// usage returns the process's CPU time in microseconds, its resident memory and its heap in bytes, and how often its
+// threads had waited and were woken.
 func usage(collect bool) []any {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // never fails
@@ -171,7 +172,7 @@ func usage(collect bool) []any {
 	if text, err := os.ReadFile("/proc/self/statm"); err == nil {
 		_, _ = fmt.Sscan(string(text), &size, &resident)
 	}
-	return []any{u.Utime.Nano()/1000 + u.Stime.Nano()/1000, resident * int64(os.Getpagesize()), m.HeapAlloc}
+	return []any{u.Utime.Nano()/1000 + u.Stime.Nano()/1000, resident * int64(os.Getpagesize()), m.HeapAlloc, u.Nvcsw}
 }
 
 const recordSize = 300

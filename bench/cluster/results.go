@@ -51,12 +51,19 @@ func (b *bench) tables(w *bytes.Buffer) {
 }
 
 func (b *bench) idles(w *bytes.Buffer) {
-	fmt.Fprint(w, "## Nothing to do\n\nEach node, all on this machine:\n\n| nodes | CPU, % of a processor | heap, MiB | resident, MiB | prototype: CPU, resident |\n|---|---|---|---|---|\n")
+	fmt.Fprintf(w, "## Nothing to do\n\nEach node, all on this machine, for %v. Nearly all of the CPU goes into waking threads, which costs what the machine makes it cost: the number of times "+
+		"compares better.\n\n", idleSpans*b.duration)
+	fmt.Fprint(w, "| nodes | rows of each | CPU, % of a processor | threads woken a second | heap, MiB | resident, MiB | prototype: CPU, resident |\n|---|---|---|---|---|---|---|\n")
 	prototype := map[int]string{3: "0.6, 19", 10: "1.7, 25", 20: "2.9, 31"}
-	for _, n := range b.sizes() {
-		fmt.Fprintf(w, "| %d | %s | %s | %s | %s |\n", n, b.figure(fmt.Sprint("idle cpu ", n), 2), b.figure(fmt.Sprint("idle heap ", n), 3),
-			b.figure(fmt.Sprint("idle resident ", n), 3), prototype[n])
+	line := func(nodes, rows int, beside string) {
+		name := fmt.Sprintf(" %d %d", nodes, rows)
+		fmt.Fprintf(w, "| %d | %d | %s | %s | %s | %s | %s |\n", nodes, rows, b.figure("idle cpu"+name, 2), b.figure("idle woken"+name, 3),
+			b.figure("idle heap"+name, 3), b.figure("idle resident"+name, 3), beside)
 	}
+	for _, n := range b.sizes() {
+		line(n, 0, prototype[n])
+	}
+	line(smallest, tableRows, "")
 }
 
 // figure renders the median of the samples with their range, with so many significant digits.

@@ -3,6 +3,7 @@ package archive
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/s2"
@@ -51,13 +52,12 @@ func divide(owner int64, all []kept) (runs []placed) {
 	return runs
 }
 
+// encoder writes runs. It keeps what it has allocated for the next one.
+type encoder struct{ text, packed []byte }
+
 // encode writes a run. What is the same for all is not written twice, since they are compressed together.
-func encode(run []kept) []byte {
-	size := 1
-	for i := range run {
-		size += len(run[i].id) + len(run[i].peer) + len(run[i].raw) + 4*binary.MaxVarintLen32
-	}
-	b := append(make([]byte, 0, size), plain)
+func (e *encoder) encode(run []kept) []byte {
+	b := append(e.text[:0], plain)
 	for i := range run {
 		k := &run[i]
 		b = binary.AppendUvarint(b, uint64(k.position-run[0].position))
@@ -67,19 +67,22 @@ func encode(run []kept) []byte {
 			b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
 		}
 	}
+	e.text = b
 	if len(b) < packFrom {
-		return b
+		return slices.Clone(b)
 	}
-	tight := make([]byte, 1+s2.MaxEncodedLen(len(b)-1))
-	tight[0] = packed
-	n := len(s2.Encode(tight[1:], b[1:]))
-	if 1+n >= len(b) {
-		return b
+	if most := 1 + s2.MaxEncodedLen(len(b)); most > len(e.packed) {
+		e.packed = make([]byte, most)
 	}
-	return tight[:1+n]
+	e.packed[0] = packed
+	n := 1 + len(s2.Encode(e.packed[1:], b[1:]))
+	if n >= len(b) {
+		return slices.Clone(b)
+	}
+	return slices.Clone(e.packed[:n])
 }
 
-// decode reads what encode has written.
+// decode reads what an encoder has written.
 func decode(position, stamp int64, b []byte) ([]kept, error) {
 	if len(b) == 0 {
 		return nil, errRun

@@ -242,11 +242,12 @@ type placed struct {
 
 // insertRuns enters runs, and where their peers are found.
 func insertRuns(tx *store.Tx, all []placed, wide int) error {
+	var e encoder
 	err := chunks(len(all), wide, 4, func(n int) string {
 		return `INSERT INTO archive (owner, position, stamp, messages) VALUES ` + values(n, 4)
 	}, func(i int, args []any) []any {
 		first := &all[i].run[0]
-		return append(args, all[i].owner, first.position, first.stamp, encode(all[i].run))
+		return append(args, all[i].owner, first.position, first.stamp, e.encode(all[i].run))
 	}, func(query string, args []any) error {
 		_, err := tx.Exec(query, args...)
 		return err
@@ -316,7 +317,7 @@ func (r *reader) rewrite(position int64, change func(run []kept) []kept) error {
 		return nil
 	}
 	_, err = r.tx.Exec(`INSERT INTO archive (owner, position, stamp, messages) VALUES ($1, $2, $3, $4)`,
-		r.number, run[0].position, run[0].stamp, encode(run))
+		r.number, run[0].position, run[0].stamp, new(encoder).encode(run))
 	return err
 }
 

@@ -189,13 +189,14 @@ func TestRuns(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var all, back []kept
+			var e encoder
 			for i, text := range c.texts {
 				all = append(all, message(c.first+i, text))
 			}
 			var sizes []int
 			for _, r := range divide(1, all) {
 				sizes = append(sizes, len(r.run))
-				run, err := decode(r.run[0].position, r.run[0].stamp, encode(r.run))
+				run, err := decode(r.run[0].position, r.run[0].stamp, e.encode(r.run))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -210,7 +211,7 @@ func TestRuns(t *testing.T) {
 		})
 	}
 	holes := []kept{message(64, "x"), message(70, "y"), message(127, "z")}
-	if run, err := decode(64, holes[0].stamp, encode(holes)); err != nil || !slices.Equal(run, holes) {
+	if run, err := decode(64, holes[0].stamp, new(encoder).encode(holes)); err != nil || !slices.Equal(run, holes) {
 		t.Errorf("with holes: %v, %v", run, err)
 	}
 }
@@ -242,15 +243,15 @@ func FuzzRun(f *testing.F) {
 		{position: 64, stamp: 7, id: id{1}, peer: "romeo@b.test/o", raw: "<message/>"},
 		{position: 66, stamp: 5, id: id{2}, peer: "b.test", raw: "<message>" + strings.Repeat("<x/>", packFrom) + "</message>"},
 	}
-	f.Add(int64(64), encode(run[:1]))
-	f.Add(int64(64), encode(run))
+	f.Add(int64(64), new(encoder).encode(run[:1]))
+	f.Add(int64(64), new(encoder).encode(run))
 	f.Add(int64(64), []byte{packed, 255, 255, 255, 255, 15})
 	f.Fuzz(func(t *testing.T, position int64, b []byte) {
 		run, err := decode(position, 0, b)
 		if err != nil {
 			return
 		}
-		again, err := decode(position, run[0].stamp, encode(run))
+		again, err := decode(position, run[0].stamp, new(encoder).encode(run))
 		if err != nil || !slices.Equal(again, run) {
 			t.Errorf("%v became %v: %v", run, again, err)
 		}

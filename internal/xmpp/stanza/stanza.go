@@ -64,7 +64,7 @@ type Stanza struct {
 	raw          string // the whole stanza as it is sent on a client's stream
 	inner, close uint32 // raw[inner:close] is the content
 	count        uint32 // of few
-	few          [3]Child
+	few          [4]Child
 	more         *more // nil for most stanzas
 }
 
