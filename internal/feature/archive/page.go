@@ -32,12 +32,25 @@ type page struct {
 	newest       int64  // position of the last message of the archive
 }
 
-// page reads a page. What is queued is committed first, so that ids which clients have got already are known.
-func (a *Archive) page(ctx context.Context, owner jid.JID, f *filter) (p *page, err error) {
+// page reads a page. What is queued, on any node, gets its place first, so that ids which clients have got are known; but not
+// for a page that ends before it: what comes has later positions.
+func (a *Archive) page(ctx context.Context, owner jid.JID, f *filter) (*page, error) {
+	if f.goesOn() {
+		if p, err := a.readPage(ctx, owner, f); err == nil && (f.page.Backward() || !p.complete) {
+			return p, nil
+		}
+	}
 	if err := a.flush(ctx, owner); err != nil {
 		return nil, err
 	}
 	a.retract.flush(ctx)
+	return a.readPage(ctx, owner, f)
+}
+
+// goesOn tells whether a page goes on from a message that the client knows.
+func (f *filter) goesOn() bool { return f.page.Max != 0 && (f.page.Before != "" || f.page.After != "") }
+
+func (a *Archive) readPage(ctx context.Context, owner jid.JID, f *filter) (p *page, err error) {
 	err = a.DB.Read(ctx, func(tx *store.Tx) error {
 		p = &page{index: -1, count: -1}
 		r, err := a.reader(tx, owner.String())

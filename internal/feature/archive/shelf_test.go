@@ -126,3 +126,46 @@ func TestAsked(t *testing.T) {
 		})
 	}
 }
+
+// A page that ends before what is queued does not wait for it; one that reaches the end does.
+func TestOldPages(t *testing.T) {
+	t.Parallel()
+	a := lite(t, filepath.Join(t.TempDir(), "starling.db"))
+	owner := jid.MustParse("juliet@a.test")
+	var ids []string
+	add := func(from, to int) {
+		var last <-chan struct{}
+		for n := from; n < to; n++ {
+			e := entry(owner, n)
+			ids = append(ids, e.ID())
+			last = a.Add(&e)
+		}
+		<-last
+	}
+	add(0, 20)
+	if err := a.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, set string
+		want      func() []string
+		waits     bool
+	}{
+		{"before one", "<before>" + ids[15] + "</before>", func() []string { return ids[5:15] }, false},
+		{"after one", "<after>" + ids[3] + "</after>", func() []string { return ids[4:14] }, false},
+		{"after one, to the end", "<after>" + ids[18] + "</after>", func() []string { return ids[19:] }, true},
+		{"the last", "<before/>", func() []string { return ids[len(ids)-10:] }, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			add(len(ids), len(ids)+1)
+			known := a.Rows(t.Context())
+			got, _, err := a.Query(t.Context(), owner, "<query xmlns='"+archive.NS+"'><set xmlns='http://jabber.org/protocol/rsm'><max>10</max>"+c.set+"</set></query>")
+			if want := c.want(); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%d messages, %v; want %d", len(got), err, len(want))
+			}
+			if waited := a.Rows(t.Context()) > known; waited != c.waits {
+				t.Errorf("it is %v that it waited", waited)
+			}
+		})
+	}
+}
