@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -184,6 +185,53 @@ func TestRefusedAmongMany(t *testing.T) {
 				t.Errorf("kept %d of %d messages, or in another order", len(got), len(want))
 			}
 		})
+	}
+}
+
+// TestRefusedLater: what a database has taken for its journal and then refuses its place is not lost: it is tried again at
+// the next start.
+func TestRefusedLater(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "starling.db")
+	a := lite(t, file)
+	run := func(statement string) {
+		err := a.DB.Write(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Exec(statement)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(`CREATE TRIGGER poison BEFORE INSERT ON archive WHEN instr(NEW.messages, CAST('poison' AS BLOB)) > 0 BEGIN SELECT RAISE(ABORT, 'poison'); END`)
+	owner := jid.MustParse("juliet@a.test")
+	var last <-chan struct{}
+	var want, all []string
+	for n := range 10 {
+		e := entry(owner, n)
+		all = append(all, e.ID())
+		if n == 5 {
+			e.Text = strings.Replace(e.Text, "number", "poison", 1)
+		} else {
+			want = append(want, e.ID())
+		}
+		last = a.Add(&e)
+	}
+	<-last
+	if got := kept(t, a, owner); !slices.Equal(got, want) {
+		t.Errorf("kept %v, want %v", got, want)
+	}
+	b := lite(t, crash(t, file)) // still refused
+	if got := kept(t, b, owner); !slices.Equal(got, want) || b.Journal(t.Context()) != 1 {
+		t.Errorf("kept %v, want %v, and %d in the journal", got, want, b.Journal(t.Context()))
+	}
+	run(`DROP TRIGGER poison`)
+	c := lite(t, crash(t, file))
+	got := kept(t, c, owner)
+	slices.Sort(got)
+	slices.Sort(all)
+	if !slices.Equal(got, all) || c.Journal(t.Context()) != 0 {
+		t.Errorf("kept %v, want %v, and %d in the journal", got, all, c.Journal(t.Context()))
 	}
 }
 

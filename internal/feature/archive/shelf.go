@@ -186,6 +186,23 @@ func entries(text string) (rows []*row, err error) {
 	return rows, nil
 }
 
+// aside stands in the journal for the writer of what was acknowledged, and then refused its place: it is tried again when
+// the server starts.
+const aside = 0
+
+// leave enters such a row once more, since its entry is removed with the others of its round.
+func (s *shelf) leave(ctx context.Context, w *writer, r *row) {
+	s.text = r.entry(s.text[:0], nil)
+	err := w.db.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		_, err := tx.Exec(`INSERT INTO archive_journal (writer, number, entries)
+			VALUES ($1, (SELECT COALESCE(MAX(number), 0) + 1 FROM archive_journal WHERE writer = $1), $2)`, aside, s.text)
+		return err
+	})
+	if err != nil {
+		w.log.Error("an acknowledged message is lost", "owner", r.owner, "id", r.id.String(), "err", err)
+	}
+}
+
 // restore reads what the journal has from before the server's start; false: the server stops.
 func (w *writer) restore(ctx context.Context) bool {
 	last := slot{}

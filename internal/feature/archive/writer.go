@@ -432,6 +432,9 @@ func (w *writer) apart(ctx context.Context, batch []*row, journal bool, err erro
 	if more, told := w.told.Tell(time.Now()); told {
 		w.log.Error("a message cannot be kept", "owner", batch[0].owner, "id", batch[0].id.String(), "more", more, "err", err)
 	}
+	if batch[0].told {
+		w.shelf.leave(ctx, w, batch[0])
+	}
 	w.refuse(batch[0])
 	return true
 }
