@@ -34,6 +34,7 @@ type benchCommand struct {
 	Sessions   int  `short:"n" default:"100" help:"Sessions."`
 	Concurrent int  `default:"16" help:"Log-ins at a time."`
 	Available  bool `default:"true" negatable:"" help:"Sessions fetch the roster and send presence (not in login)."`
+	Managed    bool `help:"Sessions have stream management, and ask for an acknowledgement with all that they send at once (chat, idle)."`
 
 	Window   int     `short:"w" default:"1" help:"Messages under way in each pair (chat)."`
 	Rate     float64 `help:"Messages a second of all sessions together, whatever comes back; measures latency (chat)."`
@@ -93,7 +94,7 @@ func (b *benchCommand) config() (load.Config, error) {
 		Accounts: load.Accounts{
 			Domain: b.Domain, Pattern: b.Account, Password: b.Password, PerAccount: b.PerAccount, Register: b.Register,
 		},
-		Sessions: b.Sessions, Concurrent: b.Concurrent, Available: b.Available,
+		Sessions: b.Sessions, Concurrent: b.Concurrent, Available: b.Available, Managed: b.Managed,
 		Window: b.Window, Rate: b.Rate, Size: b.Size, Contacts: b.Contacts,
 		Warmup: b.Warmup, Duration: b.Duration, Settle: b.Settle, Drain: b.Drain,
 		ServerPIDs: b.ServerPIDs,

@@ -50,6 +50,7 @@ type conn struct {
 	done   bool                            // nothing more is read
 	rested bool                            // nothing has come for restAfter
 	pinged bool                            // the client was asked whether it is still there
+	owes   bool                            // OnFlush has to send answers to requests for acknowledgements
 	opened atomic.Bool                     // our header of the present stream is sent
 	ended  atomic.Bool
 	over   atomic.Bool // the session ends with the connection
@@ -214,6 +215,9 @@ func (c *conn) await() { c.pause(unsettled) }
 
 // noStanza handles what a client sends beside stanzas.
 func (c *conn) noStanza(it *xml.Item) error {
+	if it.Space == nsSM && c.in != nil && (string(it.Local) == "r" || string(it.Local) == "a") {
+		return c.acknowledgement(it)
+	}
 	switch e := it.Element(); {
 	case e.Space == nsSM:
 		return c.manage(&e)
@@ -255,13 +259,22 @@ func (c *conn) OnFlush() {
 	c.work.Lock()
 	if c.task == nil {
 		c.flow.Settle(c.ctx)
-		c.flow.Flush()
+		c.flush()
 		c.hold()
 		c.work.Unlock()
 		return
 	}
-	c.flow.Flush()
+	c.flush()
 	c.srv.workers.Do(c.perform)
+}
+
+// flush sends what was handled to those whom it is for, and then the client what it asked for.
+func (c *conn) flush() {
+	c.flow.Flush()
+	if c.owes {
+		c.owes = false
+		c.sock.Flush()
+	}
 }
 
 // hold stops reading while other nodes do not take what the client has sent. It goes on by itself.

@@ -21,6 +21,9 @@ func (l *line) lost(c *conn) {
 	}
 	l.conn = nil
 	s := l.srv
+	if l.queue == nil && l.later != nil {
+		l.queue = &queue{} // for what still comes
+	}
 	switch {
 	case l.sm == nil && l.queue == nil:
 		l.phase = closed
@@ -28,13 +31,13 @@ func (l *line) lost(c *conn) {
 		if s.core.Sessions.Remove(l.sess) {
 			s.workers.Do(func() { s.sessionEnded(l.sess) })
 		}
-	case l.sm == nil || l.sm.id == "" || c.over.Load() || l.sess.Ended():
+	case l.sm == nil || l.sm.max == 0 || c.over.Load() || l.sess.Ended():
 		l.phase = ending
 		l.mu.Unlock()
 		s.dispose(l, "closed")
 	default:
 		l.phase = detached
-		l.sm.lostAt = time.Now().UnixMicro()
+		l.sm.since = time.Now().UnixMicro()
 		l.hush(false) // no need to keep what is out of date when the client is back
 		l.mu.Unlock()
 		s.crowd(l)
@@ -54,8 +57,8 @@ func (s *Server) crowd(l *line) {
 		other.mu.Lock()
 		if other.phase == detached {
 			waiting++
-			if oldest == nil || other.sm.lostAt < since {
-				oldest, since = other, other.sm.lostAt
+			if oldest == nil || other.sm.since < since {
+				oldest, since = other, other.sm.since
 			}
 		}
 		other.mu.Unlock()
@@ -78,6 +81,13 @@ func (l *line) expire(why string) {
 	}
 }
 
+// resumable tells whether the session is one that can be resumed.
+func (l *line) resumable() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sm != nil && l.sm.max > 0
+}
+
 // waits tells whether the session has no connection, and its client may come back.
 func (l *line) waits() bool {
 	l.mu.Lock()
@@ -91,7 +101,7 @@ func (l *line) tick(now int64) {
 	m, c := l.sm, l.conn
 	switch l.phase {
 	case detached:
-		over := now-m.lostAt >= m.max.Microseconds()
+		over := now-m.since >= m.max.Microseconds()
 		l.mu.Unlock()
 		if over {
 			l.expire("timeout")
@@ -104,16 +114,16 @@ func (l *line) tick(now int64) {
 	}
 	first := l.write(now)
 	if l.queue.len() == 0 {
-		l.queue.ring = nil // of a client that rests
+		l.queue = nil // the client rests
 	}
-	if m.unasked > 0 && !m.asked && now-m.askedAt >= askRest.Microseconds() {
+	if m.unasked > 0 && !m.asked && now-m.since >= askRest.Microseconds() {
 		first = l.ask(now) || first
 	}
 	wait := l.srv.opts.Management.AckTimeout
 	if m.asked && c.gate.closed() {
-		m.askedAt = now // the answer cannot be heard
+		m.since = now // the answer cannot be heard
 	}
-	silent := m.asked && wait > 0 && now-m.askedAt >= wait.Microseconds()
+	silent := m.asked && wait > 0 && now-m.since >= wait.Microseconds()
 	l.mu.Unlock()
 	if first {
 		c.sock.Flush()
@@ -142,8 +152,7 @@ func (l *line) follow() {
 	}
 	first := false
 	if h, due := l.sm.in.follow(); due {
-		e := handled(h)
-		first, _ = c.sock.Append(e.Append(nil, ""))
+		first, _ = c.sock.Append(appendAck(nil, h))
 	}
 	l.mu.Unlock()
 	if first {
@@ -156,7 +165,7 @@ func (l *line) follow() {
 // nothing after that stanza could be acknowledged either; the client learns how many were handled (XEP-0198 §5).
 func (l *line) lostOne() bool {
 	l.mu.Lock()
-	in := l.sm.in
+	in := &l.sm.in
 	l.mu.Unlock()
 	if !in.hasLost() {
 		return false
@@ -169,6 +178,10 @@ func (l *line) lostOne() bool {
 // then contacts are told that it is gone.
 func (s *Server) dispose(l *line, why string) {
 	s.keeper.over.WithLabelValues(why).Inc()
+	id := ""
+	if l.sm != nil {
+		id = s.keeper.retire(l)
+	}
 	s.workers.Do(func() {
 		defer func() {
 			if p := recover(); p != nil {
@@ -178,7 +191,7 @@ func (s *Server) dispose(l *line, why string) {
 		}()
 		s.handOn(l)
 		if l.sm != nil {
-			s.keeper.leave(l, l.sm.id, remains{l.sess.Bare, l.handled(), time.Now().UnixMicro()})
+			s.keeper.leave(l, id, remains{l.sess.Bare, l.handled(), time.Now().UnixMicro()})
 		}
 		if s.core.Sessions.Remove(l.sess) {
 			s.sessionEnded(l.sess)
@@ -196,7 +209,7 @@ func (s *Server) handOn(l *line) {
 	for round := 1; ; round++ {
 		l.mu.Lock()
 		l.speak()
-		rest := l.queue.take()
+		rest := append(l.queue.take(), l.later.take()...)
 		if len(rest) == 0 || round == handOnRounds {
 			l.phase = closed
 		}

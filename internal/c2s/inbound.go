@@ -2,6 +2,7 @@ package c2s
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/starling-im/starling/internal/session"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
@@ -14,20 +15,25 @@ const maxUnsettled = 64
 // inbound counts a client's stanzas for stream management (XEP-0198 §4): h is how many of them are settled, with all
 // before them. Positions are those in the session's stream since it was bound.
 type inbound struct {
-	opts    *Management
-	settled func() // called when an acknowledgement is due, reading may go on, or a stanza is lost
-	loss    func() // lose, made once
+	line *line // is told when an acknowledgement is due, reading may go on, or a stanza is lost
 
-	mu    sync.Mutex
-	base  uint64           // position at which counting began
-	low   uint64           // all up to this position are settled
+	mu        sync.Mutex  // guards what follows
+	low       uint64      // all up to this position are settled
+	base      uint32      // the last digits of the position at which counting began
+	crowded   atomic.Bool // nothing is to be read; set with mu held, and read without
+	*handling             // nil while the client rests: all that has come is settled, and no other state differs from that
+}
+
+// handling is what an inbound has only while stanzas of the client are on their way.
+type handling struct {
 	last  uint64           // of the last stanza that has come
 	n     uint64           // of the last one over the present connection: less than last while the client sends again
 	open  []*ticket        // of all after low
 	again []*stanza.Stanza // after a resumption: the last ones before it
 	free  *ticket          // to be used again
+	loss  func()           // lose, made once
 	owed  uint64           // an acknowledgement is owed when all up to this position are settled; 0 for none
-	full  bool             // nothing is read
+	full  bool             // reading was stopped
 	slow  bool             // the oldest that is not settled has waited for SettlePause
 	lost  bool             // one of them never will be
 	head  uint64           // position before that one, as the last tick saw it, and
@@ -42,11 +48,24 @@ type ticket struct {
 	done bool
 }
 
-// newInbound starts to count after a position.
-func newInbound(o *Management, n uint64, settled func()) *inbound {
-	in := &inbound{opts: o, settled: settled, base: n, low: n, last: n, n: n}
-	in.loss = in.lose
-	return in
+// begin starts to count after a position.
+func (in *inbound) begin(l *line, n uint64) { in.line, in.low, in.base = l, n, uint32(n) }
+
+// wake ends the client's rest. mu is held.
+func (in *inbound) wake() {
+	if in.handling == nil {
+		in.handling = &handling{last: in.low, n: in.low, loss: in.lose}
+	}
+}
+
+// settled has the line look at what has become due.
+func (in *inbound) settled() { in.line.srv.keeper.acks.add(in.line) }
+
+// judge finds out whether anything is to be read. mu is held, and the client does not rest.
+func (in *inbound) judge() {
+	if crowded := len(in.open) >= maxUnsettled || in.slow; crowded != in.crowded.Load() {
+		in.crowded.Store(crowded)
+	}
 }
 
 // receive counts a stanza, which is at position n. It has a ticket, unless it came already before the session was
@@ -54,6 +73,7 @@ func newInbound(o *Management, n uint64, settled func()) *inbound {
 func (in *inbound) receive(st *stanza.Stanza) (n uint64, t *ticket) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	in.wake()
 	in.n++
 	if in.n <= in.last {
 		if same(in.again[len(in.again)-int(in.last-in.n)-1], st) {
@@ -72,6 +92,7 @@ func (in *inbound) receive(st *stanza.Stanza) (n uint64, t *ticket) {
 	in.open = append(in.open, t)
 	in.last = in.n
 	in.again = nil
+	in.judge()
 	return in.n, t
 }
 
@@ -93,6 +114,7 @@ func same(a, b *stanza.Stanza) bool {
 func (t *ticket) settle() {
 	in := t.in
 	in.mu.Lock()
+	in.wake() // it may be given up for long
 	t.done = true
 	k := 0
 	for k < len(in.open) && in.open[k].done {
@@ -108,8 +130,12 @@ func (t *ticket) settle() {
 		clear(in.open[rest:])
 		in.open = in.open[:rest]
 		in.slow = false
+		in.judge()
 	}
-	due := in.owes() || in.full && len(in.open) < maxUnsettled
+	due := in.owes()
+	if in.full && !in.crowded.Load() {
+		in.full, due = false, true
+	}
 	in.mu.Unlock()
 	if due {
 		in.settled()
@@ -124,14 +150,21 @@ func (in *inbound) owes() bool { return in.owed != 0 && in.low >= in.owed }
 func (in *inbound) answer() (h uint32) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.owed = 0; in.low < in.n {
-		in.owed = in.n
+	if in.handling != nil {
+		if in.owed = 0; in.low < in.n {
+			in.owed = in.n
+		}
 	}
 	return in.h()
 }
 
 // h is what may be acknowledged. mu is held.
-func (in *inbound) h() uint32 { return uint32(min(in.low, in.n) - in.base) }
+func (in *inbound) h() uint32 {
+	if in.handling == nil {
+		return uint32(in.low) - in.base
+	}
+	return uint32(min(in.low, in.n)) - in.base
+}
 
 // handled is the present h.
 func (in *inbound) handled() uint32 {
@@ -144,7 +177,7 @@ func (in *inbound) handled() uint32 {
 func (in *inbound) follow() (h uint32, due bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if due = in.owes(); due {
+	if due = in.handling != nil && in.owes(); due {
 		in.owed = 0
 	}
 	return in.h(), due
@@ -152,25 +185,33 @@ func (in *inbound) follow() (h uint32, due bool) {
 
 // pause tells whether nothing may be read until more is settled, and calls stop if so.
 func (in *inbound) pause(stop func()) bool {
+	if !in.crowded.Load() { // for each stanza, so without the lock
+		return false
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.full = len(in.open) >= maxUnsettled || in.slow
-	if in.full {
+	if in.crowded.Load() {
+		in.full = true
 		stop()
+		return true
 	}
-	return in.full
+	return false
 }
 
 // resume prepares for what the client sends over another connection: all after h, which it has to be told.
 func (in *inbound) resume() (h uint32) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if in.handling == nil {
+		return in.h()
+	}
 	in.again = nil
 	for _, t := range in.open {
 		in.again = append(in.again, t.st)
 	}
 	in.n, in.owed = in.low, 0
-	in.since, in.slow = 0, false // it waits anew
+	in.since, in.slow, in.full = 0, false, false // it waits anew
+	in.judge()
 	return in.h()
 }
 
@@ -179,9 +220,12 @@ func (in *inbound) tick(now int64) (stuck bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	switch {
+	case in.handling == nil:
+		return false
 	case len(in.open) == 0:
-		if in.since == 0 {
-			in.open, in.free = nil, nil // the client rests
+		if in.since == 0 && in.n == in.low && in.owed == 0 && !in.lost {
+			in.handling = nil
+			return false
 		}
 		in.since = 0
 		return false
@@ -190,13 +234,16 @@ func (in *inbound) tick(now int64) (stuck bool) {
 		return false
 	}
 	waited := now - in.since
-	in.slow = waited >= in.opts.SettlePause.Microseconds()
-	return waited >= in.opts.SettleTimeout.Microseconds()
+	o := &in.line.srv.opts.Management
+	in.slow = waited >= o.SettlePause.Microseconds()
+	in.judge()
+	return waited >= o.SettleTimeout.Microseconds()
 }
 
 // lose is called when a stanza will never be settled.
 func (in *inbound) lose() {
 	in.mu.Lock()
+	in.wake()
 	in.lost = true
 	in.mu.Unlock()
 	in.settled()
@@ -206,5 +253,5 @@ func (in *inbound) lose() {
 func (in *inbound) hasLost() bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return in.lost
+	return in.handling != nil && in.lost
 }

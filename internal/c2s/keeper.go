@@ -2,12 +2,18 @@ package c2s
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/starling-im/starling/internal/session"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 )
 
@@ -26,9 +32,12 @@ type remains struct {
 
 // keeper knows the sessions with stream management.
 type keeper struct {
-	mu      sync.Mutex // guards all, byID, ended and order
-	all     map[*line]struct{}
-	byID    map[string]*line // those that can be resumed
+	secret [32]byte // makes the ids of sessions
+	hint   string   // that they begin with
+
+	mu      sync.Mutex       // guards what follows, up to order
+	all     []*line          // in no order
+	retired map[string]*line // by id, of those that could be resumed and are over
 	ended   map[string]remains
 	order   []string // of ended, oldest first
 	acks    acks
@@ -41,7 +50,7 @@ type keeper struct {
 	released, dropped prometheus.Counter // of stanzas that were held back
 }
 
-func newKeeper(r prometheus.Registerer) *keeper {
+func newKeeper(r prometheus.Registerer, hint string) *keeper {
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 		r.MustRegister(c)
@@ -53,7 +62,7 @@ func newKeeper(r prometheus.Registerer) *keeper {
 		return c
 	}
 	k := &keeper{
-		all: map[*line]struct{}{}, byID: map[string]*line{}, ended: map[string]remains{},
+		hint: hint, retired: map[string]*line{}, ended: map[string]remains{},
 		enabled:  counter("starling_sm_enabled_total", "Sessions that enabled stream management."),
 		resumed:  counter("starling_sm_resumed_total", "Sessions that were resumed."),
 		failed:   vec("starling_sm_resume_failures_total", "Sessions that were not resumed, by reason.", "reason"),
@@ -62,6 +71,7 @@ func newKeeper(r prometheus.Registerer) *keeper {
 		released: counter("starling_csi_released_total", "Stanzas that were held back for a client and sent later."),
 		dropped:  counter("starling_csi_dropped_total", "Stanzas that were left out for a client that did not listen."),
 	}
+	_, _ = rand.Read(k.secret[:]) // never fails
 	for name, g := range map[string]struct {
 		help  string
 		value func(load) int
@@ -91,9 +101,11 @@ func (k *keeper) load() (sum load) {
 		if l.quiet != nil && l.quiet.inactive {
 			sum.inactive++
 		}
-		sum.stanzas += l.queue.len()
-		sum.bytes += l.queue.bytes
-		sum.longest = max(sum.longest, l.queue.len())
+		if q := l.queue; q != nil {
+			sum.stanzas += q.len()
+			sum.bytes += q.bytes
+			sum.longest = max(sum.longest, q.len())
+		}
 		l.mu.Unlock()
 	}
 	return sum
@@ -103,40 +115,70 @@ func (k *keeper) load() (sum load) {
 func (k *keeper) lines() []*line {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	all := make([]*line, 0, len(k.all))
-	for l := range k.all {
-		all = append(all, l)
-	}
-	return all
+	return slices.Clone(k.all)
 }
 
-// newID makes an id for a session, which nobody can guess (XEP-0198 §5), with a hint of the node that has it.
-func newID(hint string) string {
-	if hint == "" {
-		return rand.Text()
+// id is the name of a session, which nobody can guess (XEP-0198 §5), with a hint of the node that has it. It is made anew
+// whenever it is needed: the same each time, and no memory for those that rest.
+func (k *keeper) id(sess *session.Session) string {
+	mac := hmac.New(sha256.New, k.secret[:])
+	mac.Write(sess.Seed[:])
+	id := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(mac.Sum(nil)[:idBytes])
+	if k.hint == "" {
+		return id
 	}
-	return hint + "." + rand.Text()
+	return k.hint + "." + id
 }
 
-// enter takes note of a session; without an id it cannot be resumed.
-func (k *keeper) enter(l *line, id string) {
+// firstLines is how long a list of lines may be that is nearly empty.
+const firstLines = 64
+
+// idBytes is the length of the part of an id that cannot be guessed.
+const idBytes = 16
+
+// enter takes note of a session, which is in the table.
+func (k *keeper) enter(l *line) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.all[l] = struct{}{}
-	if id != "" {
-		k.byID[id] = l
+	if l.sm.index == 0 { // else it was ended meanwhile
+		k.all = append(k.all, l)
+		l.sm.index = uint32(len(k.all))
 	}
+}
+
+// gone is the index of a line that has left.
+const gone = math.MaxUint32
+
+// retire has a session that is over still found when it is no longer in the table, until it leaves, and returns its id:
+// empty if it cannot be resumed.
+func (k *keeper) retire(l *line) (id string) {
+	if l.sm.max == 0 {
+		return ""
+	}
+	id = k.id(l.sess)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.retired[id] = l
+	return id
 }
 
 // leave forgets a session that is over, but for what its client may want to know.
 func (k *keeper) leave(l *line, id string, r remains) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.all, l)
+	if at := l.sm.index; at != 0 {
+		last := len(k.all) - 1
+		k.all[at-1], k.all[last].sm.index = k.all[last], at
+		k.all[last] = nil
+		if k.all = k.all[:last]; cap(k.all) > 4*last+firstLines {
+			k.all = slices.Clone(k.all)
+		}
+	}
+	l.sm.index = gone
 	if id == "" {
 		return
 	}
-	delete(k.byID, id)
+	delete(k.retired, id)
 	k.ended[id] = r
 	k.order = append(k.order, id)
 	for len(k.order) > maxRemains || k.ended[k.order[0]].ended < r.ended-remainsTime.Microseconds() {
@@ -145,16 +187,18 @@ func (k *keeper) leave(l *line, id string, r remains) {
 	}
 }
 
-// find looks for the session of an account by its id. Without one, r is what remains of it; known tells whether there
-// is that.
-func (k *keeper) find(id string, account jid.JID) (l *line, r remains, known bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if l = k.byID[id]; l != nil {
-		if l.sess.Bare == account {
+// find looks for a session by its id among those of its account that are in the table, and those that are over. Without one,
+// r is what remains of it; known tells whether there is that.
+func (k *keeper) find(id string, account jid.JID, here []*session.Session) (l *line, r remains, known bool) {
+	for _, sess := range here {
+		if l, ok := sess.Out.(*line); ok && l.resumable() && k.id(sess) == id {
 			return l, r, true
 		}
-		return nil, r, false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l = k.retired[id]; l != nil && l.sess.Bare == account {
+		return l, r, true
 	}
 	r, known = k.ended[id]
 	return nil, r, known && r.account == account

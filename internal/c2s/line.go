@@ -2,6 +2,7 @@ package c2s
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ const (
 
 // line is the way of stanzas to the client of a session (session.Out), and outlives the connection when the client can
 // come back. Without stream management it passes through what comes. With it, the queue holds all that the client has
-// not acknowledged: first what is written to the connection, then what waits to be.
+// not acknowledged: first what is written to the connection, then what waits to be; it is there only while it holds something.
 type line struct {
 	srv  *Server
 	sess *session.Session
@@ -32,9 +33,10 @@ type line struct {
 	// order of the queue is the order on the wire.
 	mu    sync.Mutex // guards all below
 	conn  *conn      // nil while there is none
-	queue *queue     // nil without stream management, once open
+	queue *queue     // nil without stream management, once open; with it, while the client rests
 	sm    *management
 	quiet *quiet // nil while nothing is to be held back (XEP-0352)
+	later *later // nil while the client is not given what has waited for it
 	phase phase
 }
 
@@ -51,7 +53,7 @@ func (l *line) Append(st string) (first bool, err error) { return l.Keep(st, nil
 // Keep is Append for one way of a fork (session.Keeper).
 func (l *line) Keep(st string, k *session.Fork) (first bool, err error) {
 	l.mu.Lock()
-	if l.queue == nil && l.quiet == nil && l.phase == open {
+	if l.sm == nil && l.queue == nil && l.quiet == nil && l.later == nil && l.phase == open {
 		first, err = l.conn.sock.Append([]byte(st))
 		l.mu.Unlock()
 		if k != nil && err == nil {
@@ -68,6 +70,9 @@ func (l *line) Keep(st string, k *session.Fork) (first bool, err error) {
 		k.More()
 	}
 	e := entry{text: st, fork: k, at: time.Now().UnixMicro()}
+	if l.later != nil && !k.Stored() && strings.HasPrefix(st, "<message") {
+		return false, l.postpone(e)
+	}
 	if l.quiet != nil {
 		return l.hold(e)
 	}
@@ -77,8 +82,11 @@ func (l *line) Keep(st string, k *session.Fork) (first bool, err error) {
 // put takes a stanza into the queue, or writes it where there is none, with mu held.
 func (l *line) put(e entry) (first bool, err error) {
 	if l.queue == nil {
-		e.settle(true)
-		return l.conn.sock.Append([]byte(e.text))
+		if l.sm == nil {
+			e.settle(true)
+			return l.conn.sock.Append([]byte(e.text))
+		}
+		l.queue = &queue{}
 	}
 	l.queue.push(e)
 	first = l.write(e.at)
@@ -95,7 +103,7 @@ func (l *line) write(now int64) (first bool) {
 		return false
 	}
 	q := l.queue
-	for q.written < q.len() {
+	for q.sent() < q.len() {
 		text := q.at(q.written).text
 		f, err := l.conn.sock.Append([]byte(text))
 		if err != nil { // full: goes on when the client has acknowledged some, or with the next tick; or closed
@@ -107,7 +115,7 @@ func (l *line) write(now int64) (first bool) {
 			l.sm.wrote(len(text))
 		}
 	}
-	if l.sm != nil && l.sm.due(now) {
+	if l.sm != nil && (l.sm.due(now) || l.wants()) {
 		first = l.ask(now) || first
 	}
 	return first
@@ -125,15 +133,16 @@ func (l *line) ask(now int64) (first bool) {
 // overflows tells whether more waits than may. Choice: a client that is there gets time to answer a request, since the
 // server itself sends more than the bound at once to a user with many contacts. mu is held.
 func (l *line) overflows(now int64) bool {
-	o, q := &l.srv.opts.Management, l.queue
-	exceeds := func(times int) bool { return q.len() > times*o.Stanzas || q.bytes > times*o.Bytes }
+	o := &l.srv.opts.Management
+	stanzas, bytes := l.waiting()
+	exceeds := func(times int) bool { return stanzas > times*o.Stanzas || bytes > times*o.Bytes }
 	switch {
 	case !exceeds(1):
 		return false
 	case l.phase == detached, l.phase == ending, exceeds(liveFactor):
 		return true
 	}
-	return l.sm != nil && l.sm.asked && now-l.sm.askedAt > grace.Microseconds()
+	return l.sm != nil && l.sm.asked && now-l.sm.since > grace.Microseconds()
 }
 
 const (
@@ -177,7 +186,7 @@ func (l *line) End(reason error) {
 func (l *line) Lasts() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.sm != nil && l.phase != closed
+	return (l.sm != nil || l.later != nil) && l.phase != closed
 }
 
 // open lets everything out that has come for the client since it was bound or resumed, whose answer the caller has sent

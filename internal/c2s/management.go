@@ -39,25 +39,24 @@ const (
 	askRest  = time.Second
 )
 
-// management is a stream's outbound side of stream management. The mutex of its line guards it.
+// management is what a session has for stream management, kept to 80 bytes: there is one for every idle client. What is
+// needed only while stanzas are under way is apart, and goes when the client rests: the queue of its line, and handling. The
+// mutex of the line guards it.
 type management struct {
-	id      string        // XEP-0198 §5: empty when the session cannot be resumed
-	max     time.Duration // for which its client may come back
-	in      *inbound
-	acked   uint64 // stanzas that the client has acknowledged
-	sent    uint64 // stanzas that have been written
-	lostAt  int64  // when the connection was lost, in microseconds since 1970
-	asked   bool   // a request is open
-	askedAt int64  // when the last one was sent
-	unasked int    // stanzas written since the last request, and
-	size    int    // their bytes
+	in      inbound       // has a mutex of its own
+	max     time.Duration // for which its client may come back; 0 when the session cannot be resumed (XEP-0198 §5)
+	since   int64         // when the client was asked last, or its connection was lost, in microseconds since 1970
+	acked   uint32        // stanzas that the client has acknowledged, as it counts them
+	unasked uint32        // stanzas written since the last request, and
+	size    uint32        // their bytes
+	index   uint32        // in keeper.all, from 1; 0 when it is not there yet. The keeper's mutex guards it
+	asked   bool          // a request is open
 }
 
 // wrote counts a stanza that goes to the client.
 func (m *management) wrote(size int) {
-	m.sent++
 	m.unasked++
-	m.size += size
+	m.size += uint32(size)
 }
 
 // due tells whether the client is to be asked how many stanzas it has got.
@@ -65,25 +64,26 @@ func (m *management) due(now int64) bool {
 	if m.asked || m.unasked == 0 {
 		return false
 	}
-	return m.unasked >= askEvery || m.size >= askBytes || now-m.askedAt >= askPause.Microseconds()
+	return m.unasked >= askEvery || m.size >= askBytes || now-m.since >= askPause.Microseconds()
 }
 
 func (m *management) requested(now int64) {
-	m.asked, m.askedAt = true, now
+	m.asked, m.since = true, now
 	m.unasked, m.size = 0, 0
 }
 
-// acknowledged takes the client's count of stanzas (XEP-0198 §4), and returns how many more it has got than was known.
+// acknowledged takes the client's count of stanzas (XEP-0198 §4), of which sent are on the wire that it has not acknowledged,
+// and returns how many more it has got than was known.
 // Counts wrap at 2^32. Choice: one that is lower than an earlier one says nothing new.
-func (m *management) acknowledged(h uint32) (n int, err error) {
-	more := h - uint32(m.acked)
+func (m *management) acknowledged(h uint32, sent int) (n int, err error) {
+	more := h - m.acked
 	switch {
 	case int32(more) < 0:
 		return 0, nil
-	case uint64(more) > m.sent-m.acked:
-		return 0, tooHigh(h, uint32(m.sent))
+	case int64(more) > int64(sent):
+		return 0, tooHigh(h, m.acked+uint32(sent))
 	}
-	m.acked += uint64(more)
+	m.acked += more
 	return int(more), nil
 }
 
@@ -103,7 +103,7 @@ func (l *line) acknowledge(c *conn, h uint32) error {
 		l.mu.Unlock()
 		return nil
 	}
-	n, err := l.sm.acknowledged(h)
+	n, err := l.sm.acknowledged(h, l.queue.sent())
 	if err != nil {
 		l.mu.Unlock()
 		return err

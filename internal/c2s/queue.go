@@ -42,7 +42,7 @@ func delay(from string, at int64) xml.Element {
 	return xml.New(nsDelay, "delay", "from", from, "stamp", datetime.Format(time.UnixMicro(at)))
 }
 
-// queue is a ring of entries.
+// queue is a ring of entries. A nil queue is an empty one, into which nothing can be put.
 type queue struct {
 	ring    []entry // its length is a power of two, or 0
 	head    int     // of the oldest
@@ -57,7 +57,20 @@ const (
 	idleRing  = 32
 )
 
-func (q *queue) len() int { return q.count }
+func (q *queue) len() int {
+	if q == nil {
+		return 0
+	}
+	return q.count
+}
+
+// sent is how many of the oldest entries are on the wire.
+func (q *queue) sent() int {
+	if q == nil {
+		return 0
+	}
+	return q.written
+}
 
 // at is the i-th oldest entry.
 func (q *queue) at(i int) *entry { return &q.ring[(q.head+i)&(len(q.ring)-1)] }
@@ -77,6 +90,9 @@ func (q *queue) push(e entry) {
 
 // drop takes out the n oldest entries, which the client has received or not.
 func (q *queue) drop(n int, received bool) {
+	if q == nil {
+		return
+	}
 	for range n {
 		e := q.at(0)
 		e.settle(received)
@@ -91,8 +107,11 @@ func (q *queue) drop(n int, received bool) {
 	}
 }
 
-// take empties the queue, and leaves it to the caller to settle what was in it.
+// take empties the queue, which may be nil, and leaves it to the caller to settle what was in it.
 func (q *queue) take() []entry {
+	if q == nil {
+		return nil
+	}
 	all := make([]entry, q.count)
 	for i := range all {
 		all[i] = *q.at(i)

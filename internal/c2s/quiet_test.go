@@ -13,11 +13,11 @@ import (
 
 // waiting makes a line of a session whose connection is lost.
 func waiting(stanzas int) *line {
-	srv := &Server{keeper: newKeeper(prometheus.NewRegistry()), opts: Options{
+	srv := &Server{keeper: newKeeper(prometheus.NewRegistry(), ""), opts: Options{
 		Management: Management{On: true, Stanzas: stanzas, Bytes: 1 << 20}, Indication: Indication{On: true, Stanzas: 256},
 	}}
 	l := newLine(srv, nil, jid.MustParse("romeo@a.test/orchard"))
-	l.sm, l.phase = &management{id: "1"}, detached
+	l.sm, l.phase = &management{max: time.Minute}, detached
 	l.hush(false)
 	return l
 }
@@ -109,7 +109,7 @@ func TestOverflowLive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := waiting(stanzas)
 			l.quiet, l.phase = nil, opening
-			l.sm.asked, l.sm.askedAt = c.asked, start
+			l.sm.asked, l.sm.since = c.asked, start
 			put := func(at int64) error {
 				_, err := l.put(entry{text: "<message/>", at: at})
 				return err

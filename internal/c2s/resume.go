@@ -17,7 +17,27 @@ func smFailed(c stanza.Condition) xml.Element {
 	return xml.New(nsSM, "failed").With(xml.New(stanza.NSErrors, string(c)))
 }
 
-// manage handles the elements of stream management once a resource is bound (XEP-0198 §3, §4).
+// acknowledgement handles what both sides say of their counts (XEP-0198 §4), while there is load with every few stanzas. What is
+// appended here leaves with OnFlush: the answers to all requests of one read cost one write.
+func (c *conn) acknowledgement(it *xml.Item) error {
+	if it.Local[0] == 'r' {
+		var b [64]byte
+		first, _ := c.sock.Append(appendAck(b[:0], c.in.answer()))
+		c.owes = c.owes || first
+		return nil
+	}
+	s := ""
+	if a := it.Attr("h"); a != nil {
+		s = a.Value()
+	}
+	h, ok := counter(s)
+	if !ok {
+		return stream.Err(stream.PolicyViolation, "an <a/> needs a number in 'h'")
+	}
+	return c.line.acknowledge(c, h)
+}
+
+// manage handles the other elements of stream management once a resource is bound (XEP-0198 §3, §5).
 func (c *conn) manage(e *xml.Element) error {
 	switch {
 	case e.Local == "enable" && c.in != nil:
@@ -28,14 +48,6 @@ func (c *conn) manage(e *xml.Element) error {
 		c.sendElement(c.enable(e))
 	case e.Local == "resume", c.in == nil: // XEP-0198 §5: a bound stream is none that another one could be resumed on
 		c.sendElement(smFailed(stanza.UnexpectedRequest))
-	case e.Local == "r":
-		c.sendElement(handled(c.in.answer()))
-	case e.Local == "a":
-		h, ok := counter(e)
-		if !ok {
-			return stream.Err(stream.PolicyViolation, "an <a/> needs a number in 'h'")
-		}
-		return c.line.acknowledge(c, h)
 	default:
 		return stream.Err(stream.UnsupportedStanzaType, "")
 	}
@@ -52,26 +64,25 @@ func (c *conn) enable(e *xml.Element) xml.Element {
 	}
 	l := c.line
 	m := &management{}
+	m.in.begin(l, c.received)
 	answer := xml.New(nsSM, "enabled")
 	// Choice: a guest is nobody that could prove to be the same when it comes back (XEP-0175).
 	if boolean(e.Attr("resume")) && o.Max > 0 && !l.sess.Anonymous {
-		m.id, m.max = newID(o.Hint), o.Max
+		m.max = o.Max
 		if n, err := strconv.ParseInt(e.Attr("max"), 10, 32); err == nil && n > 0 {
 			m.max = min(m.max, time.Duration(n)*time.Second)
 		}
-		answer = xml.New(nsSM, "enabled", "id", m.id, "resume", "true", "max", strconv.Itoa(int(m.max.Seconds())), "location", o.Location)
+		answer = xml.New(nsSM, "enabled", "id", c.srv.keeper.id(l.sess), "resume", "true", "max", strconv.Itoa(int(m.max.Seconds())), "location", o.Location)
 	}
-	c.in = newInbound(o, c.received, func() { c.srv.keeper.acks.add(l) })
-	m.in = c.in
+	c.in = &m.in
 	l.mu.Lock()
 	l.sm = m
-	if l.queue == nil {
-		l.queue = &queue{}
+	if l.phase != opening {
 		c.sock.Append(answer.Append(nil, xml.NSClient))
 		answer = xml.None
 	}
 	l.mu.Unlock()
-	c.srv.keeper.enter(l, m.id)
+	c.srv.keeper.enter(l)
 	c.srv.keeper.enabled.Inc()
 	return answer
 }
@@ -80,12 +91,16 @@ func (c *conn) enable(e *xml.Element) xml.Element {
 func boolean(s string) bool { return s == "true" || s == "1" }
 
 // counter reads 'h' (XEP-0198 §4).
-func counter(e *xml.Element) (h uint32, ok bool) {
-	n, err := strconv.ParseUint(e.Attr("h"), 10, 32)
+func counter(s string) (h uint32, ok bool) {
+	n, err := strconv.ParseUint(s, 10, 32)
 	return uint32(n), err == nil
 }
 
-func handled(h uint32) xml.Element { return xml.New(nsSM, "a", "h", decimal(h)) }
+// appendAck appends an acknowledgement (XEP-0198 §4).
+func appendAck(b []byte, h uint32) []byte {
+	b = append(b, "<a xmlns='"+nsSM+"' h='"...)
+	return append(strconv.AppendUint(b, uint64(h), 10), "'/>"...)
+}
 
 // sendElement sends an element that is no stanza; none is none.
 func (c *conn) sendElement(e xml.Element) {
@@ -124,14 +139,14 @@ func (c *conn) takeOver(ctx context.Context, e *xml.Element) (answer xml.Element
 		k.failed.WithLabelValues(reason).Inc()
 		return smFailed(cond), false, nil
 	}
-	h, valid := counter(e)
+	h, valid := counter(e.Attr("h"))
 	switch {
 	case !c.srv.opts.Management.On:
 		return failed("off", stanza.FeatureNotImplemented)
 	case id == "" || !valid:
 		return failed("malformed", stanza.BadRequest)
 	}
-	l, left, known := k.find(id, c.talks.user)
+	l, left, known := k.find(id, c.talks.user, c.srv.core.Sessions.Here(c.talks.user))
 	switch {
 	case l == nil && !known:
 		return failed("unknown", stanza.ItemNotFound)
@@ -175,7 +190,7 @@ func (l *line) take(c *conn, h uint32) (old *conn, err error) {
 	if l.phase == ending || l.phase == closed || l.sess.Ended() {
 		return c, nil
 	}
-	n, err := l.sm.acknowledged(h)
+	n, err := l.sm.acknowledged(h, l.queue.sent())
 	if err != nil {
 		return nil, err
 	}
@@ -191,8 +206,10 @@ func (l *line) take(c *conn, h uint32) (old *conn, err error) {
 		q.bytes += len(late) - len(e.text)
 		e.text = late
 	}
-	q.written, m.sent = 0, m.acked // all that is left is sent again
-	m.asked, m.askedAt, m.unasked, m.size = false, 0, 0, 0
+	if q != nil {
+		q.written = 0 // all that is left is sent again
+	}
+	m.asked, m.since, m.unasked, m.size = false, 0, 0, 0
 	old, l.conn, l.phase = l.conn, c, opening
 	return old, nil
 }
@@ -217,7 +234,7 @@ func (c *conn) yield() {
 func (c *conn) adopt(l *line) {
 	l.mu.Lock()
 	if l.sm != nil {
-		c.in = l.sm.in
+		c.in = &l.sm.in
 	}
 	l.mu.Unlock()
 	c.line, c.sess, c.flow.Session = l, l.sess, l.sess

@@ -92,7 +92,7 @@ func New(core *module.Core, set *module.Set, r *router.Router, cs *certs.Store, 
 		conns: map[*conn]netip.Prefix{}, byAddr: map[netip.Prefix]*tally{},
 	}
 	s.metrics = newMetrics(core.Metrics, s)
-	s.keeper = newKeeper(core.Metrics)
+	s.keeper = newKeeper(core.Metrics, opts.Management.Hint)
 	core.Go("stream management", s.watch)
 	return s
 }

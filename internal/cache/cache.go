@@ -40,6 +40,7 @@ type shard[V any] struct {
 	oldest, newest *entry[V]
 	hand           *entry[V] // where the search for what to forget goes on; nil for the oldest
 	epoch          uint64    // grows with each change, so that a slow reader does not enter an old value
+	stale          map[jid.JID]V
 }
 
 type entry[V any] struct {
@@ -130,6 +131,16 @@ func (c *Cache[V]) Load(ctx context.Context, owner jid.JID, read func(context.Co
 	return v, nil
 }
 
+// Stale is the owner's value as it was before ForgetAll, if nothing newer is known of it. It may be out of date, and is for
+// those who cannot read it and would rather go on with that than not at all.
+func (c *Cache[V]) Stale(owner jid.JID) (v V, ok bool) {
+	s := c.shard(owner)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	v, ok = s.stale[owner]
+	return v, ok
+}
+
 // Put enters what was just stored, and has other nodes forget what they have. If there are any it does not enter it:
 // another one may have stored something since, and have told so already.
 func (c *Cache[V]) Put(owner jid.JID, v V) {
@@ -150,16 +161,35 @@ func (c *Cache[V]) Drop(owner jid.JID) {
 	c.hub.Changed(c.name, owner)
 }
 
-// ForgetAll empties the cache of this node.
+// ForgetAll empties the cache of this node, but for Stale.
 func (c *Cache[V]) ForgetAll() {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
 		s.epoch++
-		clear(s.entries)
-		s.oldest, s.newest, s.hand = nil, nil, nil
+		s.age()
 		s.mu.Unlock()
 	}
+}
+
+// age makes of all values stale ones, of which no more are kept than of others. It is called with the lock held.
+func (s *shard[V]) age() {
+	if s.stale == nil {
+		s.stale = make(map[jid.JID]V, len(s.entries))
+	}
+	for owner, e := range s.entries {
+		s.stale[owner] = e.value
+	}
+	for owner := range s.stale {
+		if len(s.stale) <= s.limit {
+			break
+		}
+		if s.entries[owner] == nil {
+			delete(s.stale, owner)
+		}
+	}
+	clear(s.entries)
+	s.oldest, s.newest, s.hand = nil, nil, nil
 }
 
 // Forget drops the owner's value of this node.
@@ -168,6 +198,7 @@ func (c *Cache[V]) Forget(owner jid.JID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.epoch++
+	delete(s.stale, owner)
 	if e := s.entries[owner]; e != nil {
 		s.remove(e)
 	}
@@ -188,6 +219,7 @@ func (s *shard[V]) get(owner jid.JID) (v V, ok bool, epoch uint64) {
 
 // enter is called with the lock held.
 func (s *shard[V]) enter(owner jid.JID, v V) {
+	delete(s.stale, owner)
 	if e := s.entries[owner]; e != nil {
 		e.value = v
 		e.used.Store(true)

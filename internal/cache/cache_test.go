@@ -104,6 +104,40 @@ func TestForgets(t *testing.T) {
 	}
 }
 
+// What was forgotten with all others is stale, until something newer is known.
+func TestStale(t *testing.T) {
+	for name, c := range map[string]struct {
+		then  func(*Cache[int])
+		stale bool
+	}{
+		"nothing since": {func(*Cache[int]) {}, true},
+		"again":         {(*Cache[int]).ForgetAll, true},
+		"put":           {func(c *Cache[int]) { c.Put(user(1), 2) }, false},
+		"dropped":       {func(c *Cache[int]) { c.Drop(user(1)) }, false},
+		"told":          {func(c *Cache[int]) { c.Forget(user(1)) }, false},
+		"read":          {func(c *Cache[int]) { c.Load(t.Context(), user(1), constant(2)) }, false},
+		"many since": {func(c *Cache[int]) {
+			for n := 2; n < 5; n++ {
+				c.Put(user(n), n)
+			}
+			c.ForgetAll()
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cache := small(t, 3)
+			cache.Put(user(1), 1)
+			cache.ForgetAll()
+			if v, ok := cache.Get(user(1)); ok {
+				t.Fatalf("found %d", v)
+			}
+			c.then(cache)
+			if v, ok := cache.Stale(user(1)); ok != c.stale || ok && v != 1 {
+				t.Errorf("stale: %d, %v", v, ok)
+			}
+		})
+	}
+}
+
 func TestConcurrently(t *testing.T) {
 	c := small(t, spreadAt)
 	var wg sync.WaitGroup

@@ -149,6 +149,7 @@ func (s *Session) Jammed(resume func()) bool {
 type Fork struct {
 	open    atomic.Int32
 	settled atomic.Bool
+	done    func(received bool) // takes the outcome; nil but for NewDelivery
 }
 
 // NewFork makes a fork with one way open.
@@ -166,5 +167,12 @@ func (k *Fork) Close(settled bool) (failed bool) {
 	if settled {
 		k.settled.Store(true)
 	}
-	return k.open.Add(-1) == 0 && !k.settled.Load()
+	if k.open.Add(-1) != 0 {
+		return false
+	}
+	if k.done != nil {
+		k.done(k.settled.Load())
+		return false
+	}
+	return !k.settled.Load()
 }

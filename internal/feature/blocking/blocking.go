@@ -5,6 +5,10 @@ package blocking
 import (
 	"context"
 	"embed"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -13,6 +17,7 @@ import (
 	"github.com/starling-im/starling/internal/hook"
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/serial"
+	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 	"github.com/starling-im/starling/internal/xmpp/xml"
@@ -63,6 +68,7 @@ type Blocking struct {
 	turns   serial.Keys[jid.JID] // by owner: changes, their pushes, and what must not fall between
 	refused prometheus.Counter
 	reports prometheus.Counter
+	retry   atomic.Int64 // when lists are read again after the database was away, in nanoseconds since 1970
 }
 
 func start(h *module.Host, cfg Config) error {
@@ -88,11 +94,50 @@ func start(h *module.Host, cfg Config) error {
 
 // Blocks tells whether an account here has blocked a contact.
 func (b *Blocking) Blocks(ctx context.Context, owner, contact jid.JID) (bool, error) {
-	l, err := b.lists.Load(ctx, owner, b.read)
+	l, err := b.listOf(ctx, owner)
 	if err != nil {
 		return false, err
 	}
 	return l.blocks(owner, contact), nil
+}
+
+// listOf is the list that an account's stanzas are held against. Choice: while the database is away it is the one that was
+// known before the node emptied its caches, since messages between people who are there do not wait for the database. Of
+// a list that nobody has read yet nothing is known, and what it is to be held against is refused for the time being.
+func (b *Blocking) listOf(ctx context.Context, owner jid.JID) (*List, error) {
+	l, err := b.lists.Load(ctx, owner, b.readSoon)
+	if errors.Is(err, store.ErrUnavailable) {
+		if stale, ok := b.lists.Stale(owner); ok {
+			return stale, nil
+		}
+	}
+	return l, err
+}
+
+// What is known of a list is used when it cannot be read in staleWait, and for staleTime no other such list is read.
+const (
+	staleWait = time.Second
+	staleTime = 5 * time.Second
+)
+
+// readSoon is read, but gives up soon a list of which something is known. The error is store.ErrUnavailable then.
+func (b *Blocking) readSoon(ctx context.Context, owner jid.JID) (*List, error) {
+	if _, ok := b.lists.Stale(owner); !ok {
+		return b.read(ctx, owner)
+	}
+	if b.Now().UnixNano() < b.retry.Load() {
+		return nil, store.ErrUnavailable
+	}
+	soon, cancel := context.WithTimeout(ctx, staleWait)
+	defer cancel()
+	l, err := b.read(soon, owner)
+	if err != nil && soon.Err() != nil {
+		err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	if errors.Is(err, store.ErrUnavailable) {
+		b.retry.Store(b.Now().Add(staleTime).UnixNano())
+	}
+	return l, err
 }
 
 // atHand tells whether both lists that a message is held against are in memory, and

@@ -2,18 +2,21 @@ package offline
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/session"
-	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 )
 
 const (
 	sweepEvery = 10 * time.Second
 	sweepTime  = 30 * time.Second // for one account
+	sweepPause = 50               // times as long as a sweep has looked, at least, nothing is looked for
+	sweepBatch = 100              // accounts that are asked for at once
 )
 
 // reachable delivers what waits. It is called right before the session counts as
@@ -23,39 +26,65 @@ func (o *Offline) reachable(ctx context.Context, e *module.Passage) error {
 	return o.deliver(ctx, e.Session)
 }
 
-// deliver hands all that waits to a session and forgets it.
+// deliver begins to hand all that waits to a session. When it returns the first portion is on its way (feed).
 func (o *Offline) deliver(ctx context.Context, s *session.Session) error {
 	if s.Anonymous {
 		return nil
 	}
-	return o.turns.Run(ctx, s.Bare, func() error {
-		if found, err := o.any(ctx, s.Bare); err != nil || !found {
+	var fd *feed
+	err := o.turns.Run(ctx, s.Bare, func() error {
+		if err := o.tidy(ctx, s.Bare); err != nil {
 			return err
 		}
-		claim, err := o.claim(ctx, s)
-		if err != nil {
-			return err
-		}
-		waiting, missing, err := o.waiting(ctx, s.Bare, claim)
-		if err != nil {
-			return err
-		}
-		known := s.State().CaughtUp
-		for _, m := range waiting {
-			// XEP-0313 §6.1.1: what the client has read, or is reading, in the archive is no news to it.
-			if m.Stanza == nil || m.Position != 0 && m.Position <= known {
-				continue
+		fd = o.feeds.of(s)
+		var given int64
+		if fd != nil {
+			if given = fd.given; fd.isOver() {
+				fd = nil // ended comes soon
+				return nil
 			}
-			if !o.Router.Deliver(ctx, s, m.Stanza) {
-				return o.release(ctx, s.Bare, claim) // the session is gone: the next one gets them all
+		}
+		claim, err := o.claim(ctx, s, given)
+		if err != nil || claim == nil {
+			fd = nil
+			return err
+		}
+		if o.archive != nil {
+			if err := o.archive.Settle(ctx, s.Bare); err != nil {
+				fd = nil
+				return err
 			}
-			o.sent.Inc()
 		}
-		if f := session.FlowOf(ctx); f != nil {
-			f.Flush() // on their way before they are forgotten
+		if fd == nil {
+			fd = &feed{sess: s, claim: claim}
+			o.feeds.add(fd)
 		}
-		return o.forget(ctx, s.Bare, claim, missing)
+		fd.mu.Lock()
+		fd.more = true
+		fd.mu.Unlock()
+		if !fd.due() {
+			fd = nil // somebody else goes on with it
+			return nil
+		}
+		return o.goOn(ctx, fd)
 	})
+	if fd != nil {
+		o.rest(ctx, fd, err)
+	}
+	return err
+}
+
+// tidy gives back what sessions of an account have left that could not be given back when they ended. The caller has the
+// owner's turn.
+func (o *Offline) tidy(ctx context.Context, owner jid.JID) error {
+	for _, fd := range o.feeds.list(owner) {
+		if fd.isOver() && o.Sessions.Find(fd.sess.JID) != fd.sess {
+			if err := o.goOn(ctx, fd); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // due are accounts for which something was stored after those who would have delivered it had stopped waiting.
@@ -87,57 +116,63 @@ func (o *Offline) Stored(owner string) {
 // someoneThere tells whether a session here takes messages for an account.
 func (o *Offline) someoneThere(owner jid.JID) bool {
 	for _, s := range o.Sessions.Here(owner) {
-		if s.State().Reachable() && !s.Leaving() {
+		if takes(s) {
 			return true
 		}
 	}
 	return false
 }
 
+// takes tells whether a session takes messages for its account.
+func takes(s *session.Session) bool { return s.State().Reachable() && !s.Leaving() && !s.Ended() }
+
 // sweep delivers what nobody else did, until the context ends: what was stored late, or by a node that did not know of a
 // session here, or was claimed by one that is gone.
 func (o *Offline) sweep(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
+	next := time.NewTimer(sweepEvery)
+	defer next.Stop()
+	defer o.workers.Wait()
 	for {
-		var owners map[jid.JID]struct{}
+		var owners []jid.JID
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-next.C:
+			for _, fd := range o.feeds.list(jid.JID{}) {
+				o.poke(fd) // which may have failed for want of the database
+			}
+			begun := time.Now()
 			owners = o.present(ctx)
+			next.Reset(max(sweepEvery, sweepPause*time.Since(begun)))
 		case <-o.due.wake:
 			o.due.mu.Lock()
-			owners, o.due.owners = o.due.owners, nil
+			owners, o.due.owners = slices.Collect(maps.Keys(o.due.owners)), nil
 			o.due.mu.Unlock()
 		}
-		for owner := range owners {
+		for _, owner := range owners {
 			o.sweepOne(ctx, owner)
 		}
 	}
 }
 
-// present are the accounts for which something waits though a session is there.
-func (o *Offline) present(ctx context.Context) map[jid.JID]struct{} {
-	found := map[jid.JID]struct{}{}
-	if o.Sessions.Len() == 0 {
-		return found
-	}
-	err := o.DB.Read(ctx, func(tx *store.Tx) error {
-		clear(found)
-		return tx.Each(func(scan store.Scan) error {
-			var owner string
-			if err := scan(&owner); err != nil {
-				return err
-			}
-			if j, err := jid.Parse(owner); err == nil && o.someoneThere(j) {
-				found[j] = struct{}{}
-			}
-			return nil
-		}, `SELECT DISTINCT owner FROM offline`)
+// present are the accounts for which something waits though a session is there. Those that have sessions are asked for,
+// since they are fewer than those for which something waits.
+func (o *Offline) present(ctx context.Context) (found []jid.JID) {
+	there := map[jid.JID]bool{}
+	o.Sessions.All(func(s *session.Session) {
+		if takes(s) && !s.Anonymous {
+			there[s.Bare] = true
+		}
 	})
-	if err != nil && ctx.Err() == nil {
-		o.Log.Debug("messages that wait are not looked for", "err", err)
+	for some := range slices.Chunk(slices.Collect(maps.Keys(there)), sweepBatch) {
+		waits, err := o.anyOf(ctx, some)
+		if err != nil {
+			if ctx.Err() == nil {
+				o.Log.Debug("messages that wait are not looked for", "err", err)
+			}
+			return found
+		}
+		found = append(found, waits...)
 	}
 	return found
 }
@@ -146,7 +181,7 @@ func (o *Offline) sweepOne(ctx context.Context, owner jid.JID) {
 	ctx, cancel := context.WithTimeout(ctx, sweepTime)
 	defer cancel()
 	for _, s := range o.Sessions.Here(owner) {
-		if !s.State().Reachable() || s.Leaving() {
+		if !takes(s) {
 			continue
 		}
 		session.Within(ctx, func(ctx context.Context, _ *session.Flow) {

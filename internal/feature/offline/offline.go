@@ -12,6 +12,7 @@ import (
 	"github.com/starling-im/starling/internal/hook"
 	"github.com/starling-im/starling/internal/module"
 	"github.com/starling-im/starling/internal/serial"
+	"github.com/starling-im/starling/internal/session"
 	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/stanza"
@@ -22,6 +23,7 @@ const (
 	nsHints      = "urn:xmpp:hints"
 	nsChatStates = "http://jabber.org/protocol/chatstates"
 	nsDelay      = "urn:xmpp:delay"
+	nsPing       = "urn:xmpp:ping"
 )
 
 //go:embed schema
@@ -47,12 +49,17 @@ type Config struct {
 	MaxMessages int `toml:"max_messages" doc:"Most messages that are kept for one user; senders of more get an error."`
 }
 
+// feedWorkers is how many portions are read at once.
+const feedWorkers = 8
+
 // Offline answers for the messages that wait.
 type Offline struct {
 	*module.Host
 	cfg     Config
 	archive Archive              // nil without one
-	turns   serial.Keys[jid.JID] // by owner: a message is stored, or all are delivered
+	turns   serial.Keys[jid.JID] // by owner: a message is stored, or some are delivered
+	feeds   feeds
+	workers *session.Workers // who go on with feeds
 	due     due
 	kept    prometheus.Counter
 	sent    prometheus.Counter
@@ -73,6 +80,7 @@ type Archive interface {
 type Message struct {
 	Stanza   *stanza.Stanza
 	Position int64 // in the archive; 0 for one that the archive does not keep
+	place    int64 // among all that wait for the owner
 }
 
 // Join has the archive keep what it keeps anyway. It is called once, before the first stanza.
@@ -80,7 +88,7 @@ func (o *Offline) Join(a Archive) { o.archive = a }
 
 func start(h *module.Host, cfg Config) error {
 	o := &Offline{
-		Host: h, cfg: cfg, due: due{wake: make(chan struct{}, 1)},
+		Host: h, cfg: cfg, workers: session.NewWorkers(feedWorkers), due: due{wake: make(chan struct{}, 1)},
 		kept: prometheus.NewCounter(prometheus.CounterOpts{Name: "starling_offline_stored_total", Help: "Messages kept for users who were not there."}),
 		sent: prometheus.NewCounter(prometheus.CounterOpts{Name: "starling_offline_delivered_total", Help: "Kept messages that were delivered."}),
 	}
@@ -89,6 +97,7 @@ func start(h *module.Host, cfg Config) error {
 	h.Hooks.ToAccount.Add(h.Name, hook.Amend, o.unstamp)
 	h.Hooks.Undelivered.Add(h.Name, hook.Record, o.keep)
 	h.Hooks.Reachable.Add(h.Name, hook.Copy, o.reachable)
+	h.Hooks.Ended.Add(h.Name, hook.Record, o.ended)
 	h.Hooks.Deleted.Add(h.Name, hook.Record, o.deleted)
 	h.Go("offline sweep", o.sweep)
 	return nil
@@ -123,7 +132,7 @@ func (o *Offline) keep(ctx context.Context, e *module.Passage) error {
 	o.kept.Inc()
 	// A resource may have come while the message was being stored; nobody else would tell it.
 	for _, s := range o.Sessions.Here(owner) {
-		if s.State().Reachable() && !s.Leaving() {
+		if takes(s) {
 			return join(o.deliver(ctx, s))
 		}
 	}

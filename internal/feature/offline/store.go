@@ -1,9 +1,12 @@
 package offline
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/starling-im/starling/internal/module"
@@ -105,59 +108,95 @@ func enter(tx *store.Tx, owner string, id []byte, stamp int64, text string) erro
 	return err
 }
 
-// any tells whether something waits.
-func (o *Offline) any(ctx context.Context, owner jid.JID) (found bool, err error) {
-	err = o.DB.Read(ctx, func(tx *store.Tx) error {
-		var one int
-		err := tx.Row(`SELECT 1 FROM offline WHERE owner = $1 LIMIT 1`, owner.String()).Scan(&one)
-		found = err == nil
-		if errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
-		return err
-	})
-	return found, err
-}
-
-// claim takes what waits for a session's account, but for what another session of it is about to get on another node.
-func (o *Offline) claim(ctx context.Context, s *session.Session) (claim []byte, err error) {
-	claim = claimOf(s)
+// claim takes what waits for a session's account behind a position, but for what another session of it is about to get.
+// It returns nil when there is nothing.
+func (o *Offline) claim(ctx context.Context, s *session.Session, behind int64) (claim []byte, err error) {
 	live := map[string]bool{}
 	for _, other := range o.Sessions.Account(s.Bare) {
 		if other != s {
 			live[string(claimOf(other))] = true
 		}
 	}
-	err = o.DB.Write(ctx, func(tx *store.Tx) error {
-		owner := s.Bare.String()
-		var left [][]byte // by sessions that are over
-		err := tx.Each(func(scan store.Scan) error {
+	owner := s.Bare.String()
+	var own, free bool
+	var left [][]byte // by sessions that are over
+	err = o.DB.Read(ctx, func(tx *store.Tx) error {
+		own, free, left = false, false, nil
+		return tx.Each(func(scan store.Scan) error {
 			var c []byte
 			if err := scan(&c); err != nil {
 				return err
 			}
-			if !live[string(c)] {
+			switch {
+			case c == nil:
+				free = true
+			case bytes.Equal(c, claimOf(s)):
+				own = true
+			case !live[string(c)]:
 				left = append(left, c)
 			}
 			return nil
-		}, `SELECT DISTINCT claim FROM offline WHERE owner = $1 AND claim IS NOT NULL`, owner)
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec(`UPDATE offline SET claim = $2 WHERE owner = $1 AND claim IS NULL`, owner, claim); err != nil {
-			return err
-		}
-		for _, c := range left {
-			if _, err := tx.Exec(`UPDATE offline SET claim = $2 WHERE owner = $1 AND claim = $3`, owner, claim, c); err != nil {
+		}, `SELECT DISTINCT claim FROM offline WHERE owner = $1 AND position > $2`, owner, behind)
+	})
+	if err == nil && (free || len(left) > 0) {
+		own = true
+		err = o.DB.Write(ctx, func(tx *store.Tx) error {
+			_, err := tx.Exec(`UPDATE offline SET claim = $2 WHERE owner = $1 AND claim IS NULL AND position > $3`, owner, claimOf(s), behind)
+			if err != nil {
 				return err
 			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("claim messages kept for %s: %w", s.Bare, err)
+			for _, c := range left {
+				_, err := tx.Exec(`UPDATE offline SET claim = $2 WHERE owner = $1 AND claim = $3 AND position > $4`, owner, claimOf(s), c, behind)
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
-	return claim, nil
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("claim messages kept for %s: %w", s.Bare, err)
+	case !own:
+		return nil, nil
+	}
+	return claimOf(s), nil
+}
+
+// anyOf asks for at most sweepBatch accounts for which of them something waits.
+func (o *Offline) anyOf(ctx context.Context, owners []jid.JID) (found []jid.JID, err error) {
+	err = o.DB.Read(ctx, func(tx *store.Tx) error {
+		found = nil
+		return tx.Each(func(scan store.Scan) error {
+			var owner string
+			if err := scan(&owner); err != nil {
+				return err
+			}
+			found = append(found, jid.MustParse(owner))
+			return nil
+		}, anyOfQuery(len(owners)), owned(owners)...)
+	})
+	return found, err
+}
+
+// anyOfQuery looks for each account in the index, whatever else is in the table: an IN would read all of an account's rows.
+func anyOfQuery(n int) string {
+	var b strings.Builder
+	b.WriteString("SELECT column1 FROM (VALUES ($1)")
+	for i := 2; i <= n; i++ {
+		b.WriteString(", ($" + strconv.Itoa(i) + ")")
+	}
+	b.WriteString(") AS own WHERE EXISTS (SELECT 1 FROM offline WHERE owner = column1)")
+	return b.String()
+}
+
+// owned are the accounts as parameters.
+func owned(owners []jid.JID) []any {
+	all := make([]any, len(owners))
+	for i, j := range owners {
+		all[i] = j.String()
+	}
+	return all
 }
 
 // claimOf is the name by which all nodes know a session.
@@ -172,13 +211,9 @@ func claimOf(s *session.Session) []byte {
 // it, and has not acknowledged it then.
 const missFor = 5 * time.Minute
 
-// waiting reads what a claim has, in order, and the ids of what may yet come.
-func (o *Offline) waiting(ctx context.Context, owner jid.JID, claim []byte) (all []Message, missing [][]byte, err error) {
-	if o.archive != nil {
-		if err := o.archive.Settle(ctx, owner); err != nil {
-			return nil, nil, err
-		}
-	}
+// waiting reads so many messages that a claim has behind a position, in order, and the ids of those that may yet come. One
+// that is there no more has no stanza.
+func (o *Offline) waiting(ctx context.Context, owner jid.JID, claim []byte, behind int64, limit int) (all []Message, missing [][]byte, err error) {
 	young := store.Micros(o.Now().Add(-missFor))
 	err = o.DB.Read(ctx, func(tx *store.Tx) error {
 		all, missing = all[:0], nil
@@ -189,27 +224,29 @@ func (o *Offline) waiting(ctx context.Context, owner jid.JID, claim []byte) (all
 			var raw string
 			var id []byte
 			var received int64
-			if err := scan(&raw, &id, &received); err != nil {
+			var m Message
+			err := scan(&m.place, &raw, &id, &received)
+			if err != nil {
 				return err
 			}
-			var m Message
 			if raw == "" {
 				ids, marks = append(ids, id), append(marks, len(all))
 				recent[string(id)] = received > young
 			} else if m.Stanza, err = stanza.Decode(raw); err != nil {
 				o.Log.Error("kept message is broken", "owner", owner.String(), "err", err)
-				return nil
 			}
 			all = append(all, m)
 			return nil
-		}, `SELECT stanza, id, received FROM offline WHERE owner = $1 AND claim = $2 ORDER BY position`, owner.String(), claim)
+		}, `SELECT position, stanza, id, received FROM offline WHERE owner = $1 AND claim = $2 AND position > $3 ORDER BY position LIMIT $4`,
+			owner.String(), claim, behind, limit)
 		if err != nil || len(ids) == 0 || o.archive == nil {
 			return err
 		}
 		found, err := o.archive.Waiting(tx, owner, ids)
-		for i := range found {
-			all[marks[i]] = found[i]
-			if found[i].Stanza == nil && recent[string(ids[i])] {
+		for i, m := range found {
+			at := &all[marks[i]]
+			at.Stanza, at.Position = m.Stanza, m.Position
+			if m.Stanza == nil && recent[string(ids[i])] {
 				missing = append(missing, ids[i])
 			}
 		}
@@ -221,31 +258,41 @@ func (o *Offline) waiting(ctx context.Context, owner jid.JID, claim []byte) (all
 	return all, missing, nil
 }
 
-// forget deletes what a claim has had, and gives back what may yet come.
-func (o *Offline) forget(ctx context.Context, owner jid.JID, claim []byte, missing [][]byte) error {
+// forget deletes what a claim has had, up to a position.
+func (o *Offline) forget(ctx context.Context, owner jid.JID, claim []byte, upTo int64) error {
+	return o.change(ctx, "forget messages delivered to", owner,
+		`DELETE FROM offline WHERE owner = $1 AND claim = $2 AND position <= $3`, owner.String(), claim, upTo)
+}
+
+// release gives back what a claim has not had, behind a position.
+func (o *Offline) release(ctx context.Context, owner jid.JID, claim []byte, behind int64) error {
+	return o.change(ctx, "give back messages for", owner,
+		`UPDATE offline SET claim = NULL WHERE owner = $1 AND claim = $2 AND position > $3`, owner.String(), claim, behind)
+}
+
+// unclaim gives back what may yet come.
+func (o *Offline) unclaim(ctx context.Context, owner jid.JID, ids [][]byte) error {
 	err := o.DB.Write(ctx, func(tx *store.Tx) error {
-		for _, id := range missing {
+		for _, id := range ids {
 			if _, err := tx.Exec(`UPDATE offline SET claim = NULL WHERE owner = $1 AND id = $2`, owner.String(), id); err != nil {
 				return err
 			}
 		}
-		_, err := tx.Exec(`DELETE FROM offline WHERE owner = $1 AND claim = $2`, owner.String(), claim)
-		return err
+		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("forget messages delivered to %s: %w", owner, err)
+		return fmt.Errorf("give back messages for %s: %w", owner, err)
 	}
 	return nil
 }
 
-// release gives back what a claim has not had.
-func (o *Offline) release(ctx context.Context, owner jid.JID, claim []byte) error {
+func (o *Offline) change(ctx context.Context, what string, owner jid.JID, query string, args ...any) error {
 	err := o.DB.Write(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec(`UPDATE offline SET claim = NULL WHERE owner = $1 AND claim = $2`, owner.String(), claim)
+		_, err := tx.Exec(query, args...)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("give back messages for %s: %w", owner, err)
+		return fmt.Errorf("%s %s: %w", what, owner, err)
 	}
 	return nil
 }
