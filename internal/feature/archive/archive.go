@@ -76,6 +76,9 @@ type Config struct {
 	MaxListed   int           `toml:"max_listed" doc:"Most addresses that a user may name in preferences."`
 }
 
+// secretWait is how long the start of the server waits for its database.
+const secretWait = time.Minute
+
 // prefsSize is of how many accounts the preferences are kept in memory: two for each message.
 const prefsSize = 50_000
 
@@ -87,6 +90,7 @@ type Archive struct {
 	offline *offline.Offline
 	prefs   *cache.Cache[*prefs]
 	unset   *prefs // of those who have not set any
+	ids     ids
 	writer  *writer
 	retract *retractor
 	metrics metrics
@@ -107,6 +111,12 @@ func start(h *module.Host, cfg Config) error {
 		offline: module.Use[*offline.Offline](h, "offline"),
 		prefs:   cache.New[*prefs](&h.Caches, "archive_prefs", "Preferences of archives", prefsSize, h.Metrics),
 		unset:   &prefs{fallback: fallback},
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), secretWait)
+	defer cancel()
+	var err error
+	if a.ids, err = readSecret(ctx, h.DB); err != nil {
+		return fmt.Errorf("read what ids are made with: %w", err)
 	}
 	a.metrics = newMetrics(h.Metrics)
 	a.retract = newRetractor(a)

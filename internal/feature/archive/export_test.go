@@ -2,10 +2,9 @@ package archive
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"time"
 
+	"github.com/starling-im/starling/internal/session"
 	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/xmpp/jid"
 	"github.com/starling-im/starling/internal/xmpp/xml"
@@ -14,33 +13,37 @@ import (
 // Entry is a message to be kept.
 type Entry struct {
 	Owner, Peer jid.JID
-	N           int // tells it from others
+	From        jid.JID // whose session has sent it; the zero JID: the peer's
+	N           int     // which of those that it has sent
 	Time        time.Time
 	Text        string
 }
 
-func (e *Entry) row() *row {
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(e.Owner.String()), uint64(e.N)))
-	r := &row{task: insert, owner: e.Owner.String(), stamp: store.Micros(e.Time), peer: e.Peer, stanza: e.Text}
-	copy(r.id[:], sum[:])
-	return r
+func (a *Archive) row(e *Entry) *row {
+	from := e.From
+	if from.IsZero() {
+		from = e.Peer
+	}
+	key := session.Key{N: uint64(e.N + 1), Hash: uint64(e.N)}
+	copy(key.Seed[:], from.String())
+	return &row{task: insert, owner: e.Owner.String(), id: a.ids.of(key, e.Owner), stamp: store.Micros(e.Time), peer: e.Peer, stanza: e.Text}
 }
 
-// ID is the id under which the entry is kept.
-func (e *Entry) ID() string { return e.row().id.String() }
+// ID is the id under which an entry is kept.
+func (a *Archive) ID(e *Entry) string { return a.row(e).id.String() }
 
 // Commit writes entries in one transaction.
 func (a *Archive) Commit(ctx context.Context, all []Entry) error {
 	rows := make([]*row, len(all))
 	for i := range all {
-		rows[i] = all[i].row()
+		rows[i] = a.row(&all[i])
 	}
 	return a.DB.WriteLocking(ctx, func(tx *store.Tx) error { return a.commit(tx, rows) })
 }
 
 // Add queues an entry. What it returns is closed when the entry is committed, and so is all before it.
 func (a *Archive) Add(e *Entry) <-chan struct{} {
-	r := e.row()
+	r := a.row(e)
 	r.done = make(chan struct{})
 	a.writer.add(r)
 	return r.done
@@ -69,7 +72,7 @@ func (a *Archive) number(ctx context.Context, query string) (n int) {
 
 // Again queues an entry that comes back unread.
 func (a *Archive) Again(e *Entry) {
-	r := e.row()
+	r := a.row(e)
 	r.task = remark
 	a.writer.add(r)
 }
@@ -113,44 +116,50 @@ func (a *Archive) Cut(ctx context.Context, owner jid.JID, last string) error {
 	err := a.DB.Read(ctx, func(tx *store.Tx) error {
 		r, err := a.reader(tx, owner.String())
 		if err == nil {
-			upTo, err = r.locate(made)
+			upTo, err = r.known(made)
 		}
 		return err
 	})
-	for n := 1; err == nil && n > 0; {
-		n, err = a.cut(ctx, owner.String(), upTo)
+	if err == nil {
+		_, err = a.cutAll(ctx, owner.String(), upTo)
 	}
 	return err
 }
 
-// Leftovers is how many rows of an index are about messages that are gone, or missing for those that are there.
+// Leftovers is how many rows of the indexes are about messages that are gone, or missing for those that are there.
 func (a *Archive) Leftovers(ctx context.Context, owner jid.JID) (n int) {
-	peers := map[[2]int64]bool{} // that are not in the index
+	stretches := map[stretch]int64{} // that should be there, and their last
+	peers := map[[2]int64]bool{}
 	err := a.DB.Read(ctx, func(tx *store.Tx) error {
 		r, err := a.reader(tx, owner.String())
 		if err != nil {
 			return err
 		}
-		positions := map[id]int64{}
-		if err := r.between(0, farthest, false, func(k *kept) bool {
-			positions[k.id] = k.position
-			peers[[2]int64{peerOf(k.bare()), span(k.position)}] = true
-			return true
-		}); err != nil {
+		runs, err := r.some(0, 0, false, 1_000_000)
+		if err != nil {
 			return err
 		}
-		n = len(positions)
+		for _, run := range runs {
+			found, _ := a.ids.stretches(placed{r.number, run})
+			for _, s := range found {
+				last := s.last
+				s.last = 0
+				stretches[s] = last
+			}
+			for i := range run {
+				peers[[2]int64{peerOf(run[i].bare()), span(run[i].position)}] = true
+			}
+		}
 		if err := tx.Each(func(scan store.Scan) error {
-			var raw []byte
-			var position int64
-			err := scan(&raw, &position)
-			if positions[id(raw)] == position {
-				n--
-			} else {
+			s := stretch{owner: r.number}
+			var last int64
+			err := scan(&s.session, &s.first, &s.position, &last)
+			if want, ok := stretches[s]; !ok || last < want {
 				n++
 			}
+			delete(stretches, s)
 			return err
-		}, `SELECT id, position FROM archive_id WHERE owner = $1`, r.number); err != nil {
+		}, `SELECT session, first, position, last FROM archive_id WHERE owner = $1`, r.number); err != nil {
 			return err
 		}
 		return tx.Each(func(scan store.Scan) error {
@@ -160,9 +169,8 @@ func (a *Archive) Leftovers(ctx context.Context, owner jid.JID) (n int) {
 			return err
 		}, `SELECT peer, span FROM archive_peer WHERE owner = $1`, r.number)
 	})
-	n += len(peers)
 	if err != nil {
 		panic(err)
 	}
-	return n
+	return n + len(stretches) + len(peers)
 }

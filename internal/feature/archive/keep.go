@@ -2,9 +2,6 @@ package archive
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
 	"slices"
 
 	"github.com/starling-im/starling/internal/hook"
@@ -15,33 +12,6 @@ import (
 	"github.com/starling-im/starling/internal/xmpp/stanza"
 	"github.com/starling-im/starling/internal/xmpp/xml"
 )
-
-// id names a message in the archive of its owner. It tells nobody anything (XEP-0359 §6).
-type id [16]byte
-
-// idOf derives the id of a stanza for an owner.
-func idOf(k session.Key, owner jid.JID) (made id) {
-	b := make([]byte, 0, 128)
-	b = append(b, k.Seed[:]...)
-	b = binary.BigEndian.AppendUint64(b, k.N)
-	b = binary.BigEndian.AppendUint64(b, k.Hash)
-	b = append(b, owner.String()...)
-	sum := sha256.Sum256(b)
-	copy(made[:], sum[:])
-	return made
-}
-
-// String is the id as clients know it.
-func (i id) String() string { return base64.RawURLEncoding.EncodeToString(i[:]) }
-
-// parseID reads what String has written. What it has not written is the id of nothing.
-func parseID(s string) (i id, ok bool) {
-	if len(s) != base64.RawURLEncoding.EncodedLen(len(i)) {
-		return i, false
-	}
-	n, err := base64.RawURLEncoding.Strict().Decode(i[:], []byte(s))
-	return i, err == nil && n == len(i)
-}
 
 // stanzaID is what tells a client under which id an archive keeps a message: XEP-0359 §2.1.
 func stanzaID(id string, owner jid.JID) xml.Element {
@@ -150,7 +120,7 @@ func (a *Archive) keep(ctx context.Context, st *stanza.Stanza, owner, peer jid.J
 		hold(f) // for good: nobody may take it for received
 		return ""
 	}
-	made := idOf(f.Key(st), owner)
+	made := a.ids.of(f.Key(st), owner)
 	a.writer.add(&row{
 		task: insert, owner: owner.String(), id: made, stamp: store.Micros(a.Now()), peer: peer,
 		stanza: st.String(), retracts: retracted(st), unsure: unsure, held: hold(f),

@@ -28,20 +28,24 @@ type model struct {
 func TestModel(t *testing.T) {
 	t.Parallel()
 	for _, d := range []store.Dialect{store.SQLite, store.Postgres} {
-		for seed := range uint64(4) {
+		for seed := range uint64(6) {
 			t.Run(fmt.Sprint(d, "/seed ", seed), func(t *testing.T) {
 				t.Parallel()
 				m := &model{T: t, archive: archiveOn(t, d), random: rand.New(rand.NewPCG(seed, 0)), owner: jid.MustParse("juliet@a.test")}
-				for range 60 {
-					switch m.random.IntN(8) {
+				for range 120 {
+					switch m.random.IntN(13) {
 					case 0:
 						m.again()
 					case 1:
 						m.cut()
 					case 2, 3:
-						m.add(1 + m.random.IntN(150))
+						m.add(1+m.random.IntN(150), false)
 					case 4:
-						m.add(1)
+						m.add(1, false)
+					case 5:
+						m.add(1+m.random.IntN(40), true)
+					case 6, 7, 8:
+						m.repeat()
 					default:
 						m.ask()
 					}
@@ -54,19 +58,47 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// add adds messages, in one portion or in several.
-func (m *model) add(n int) {
+// add adds messages, in one portion or in several; mixed: not in the order in which they were sent, and some of them, or of
+// those that are there, twice.
+func (m *model) add(n int, mixed bool) {
+	numbers := make([]int, n)
+	for i := range numbers {
+		numbers[i] = m.next + i
+	}
+	m.next += n
+	if mixed {
+		m.random.Shuffle(n, func(i, j int) { numbers[i], numbers[j] = numbers[j], numbers[i] })
+	}
 	var last <-chan struct{}
-	for range n {
-		e := entry(m.owner, m.next)
+	for _, n := range numbers {
+		e := entry(m.owner, n)
 		e.Peer = jid.MustParse(fmt.Sprintf("friend%d@b.test/phone%d", m.random.IntN(6), m.random.IntN(2)))
-		m.next++
+		if len(m.all) > 0 && m.all[len(m.all)-1].Time.After(e.Time) {
+			e.Time = m.all[len(m.all)-1].Time
+		}
 		m.all = append(m.all, e)
-		if last = m.archive.Add(&e); m.random.IntN(20) == 0 {
+		last = m.archive.Add(&e)
+		if mixed && m.random.IntN(3) == 0 {
+			again, _ := m.some()
+			last = m.archive.Add(&m.all[again])
+		}
+		if m.random.IntN(20) == 0 {
 			m.flush(last)
 		}
 	}
 	m.flush(last)
+}
+
+// repeat adds a message that is there, one of the newest as a rule.
+func (m *model) repeat() {
+	if len(m.all) == 0 {
+		return
+	}
+	n, _ := m.some()
+	if newest := min(len(m.all), 20); m.random.IntN(3) > 0 {
+		n = len(m.all) - 1 - m.random.IntN(newest)
+	}
+	m.flush(m.archive.Add(&m.all[n]))
 }
 
 // flush gives what was added its place.
@@ -79,7 +111,7 @@ func (m *model) flush(last <-chan struct{}) {
 
 func (m *model) some() (n int, id string) {
 	n = m.random.IntN(len(m.all))
-	return n, m.all[n].ID()
+	return n, m.archive.ID(&m.all[n])
 }
 
 // again moves a message to the end.
@@ -142,12 +174,12 @@ func (m *model) ask() {
 	}
 	place := map[string]int{}
 	for i := range m.all {
-		place[m.all[i].ID()] = i
+		place[m.archive.ID(&m.all[i])] = i
 	}
 	if maybe() {
 		n, id := m.some()
 		field("after-id", id)
-		keep(func(e *archive.Entry) bool { return place[e.ID()] > n })
+		keep(func(e *archive.Entry) bool { return place[m.archive.ID(e)] > n })
 	}
 	page := ""
 	backward := maybe()
@@ -156,12 +188,12 @@ func (m *model) ask() {
 		if maybe() {
 			n, id := m.some()
 			page = "<before>" + id + "</before>"
-			keep(func(e *archive.Entry) bool { return place[e.ID()] < n })
+			keep(func(e *archive.Entry) bool { return place[m.archive.ID(e)] < n })
 		}
 	} else if maybe() {
 		n, id := m.some()
 		page = "<after>" + id + "</after>"
-		keep(func(e *archive.Entry) bool { return place[e.ID()] > n })
+		keep(func(e *archive.Entry) bool { return place[m.archive.ID(e)] > n })
 	}
 	most := 1 + m.random.IntN(80)
 	query := fmt.Sprintf("<query xmlns='%s'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>%s</value></field>%s</x>"+
@@ -178,9 +210,70 @@ func (m *model) ask() {
 	}
 	var ids []string
 	for i := range want {
-		ids = append(ids, want[i].ID())
+		ids = append(ids, m.archive.ID(&want[i]))
 	}
 	if !slices.Equal(got, ids) {
 		m.Fatalf("%s in %d messages: got %d, want %d\n%s\n%s", query, len(m.all), len(got), len(ids), strings.Join(got, " "), strings.Join(ids, " "))
+	}
+}
+
+// TestAgain: a message that comes again stays what it was, whatever came in between, and in whatever order.
+func TestAgain(t *testing.T) {
+	t.Parallel()
+	upTo := func(n int, more ...int) (all []int) {
+		for i := range n {
+			all = append(all, i)
+		}
+		return append(all, more...)
+	}
+	for _, c := range []struct {
+		name    string
+		commits [][]int // numbers of the messages of one session
+	}{
+		{"the last", [][]int{{1, 2, 3}, {3}}},
+		{"the last, with the next", [][]int{{1, 2, 3}, {3, 4}}},
+		{"one before", [][]int{{1, 2, 3}, {4}, {2}}},
+		{"in one commit", [][]int{{1, 1, 2, 1}}},
+		{"in one commit, in another run", [][]int{upTo(100, 3, 99)}},
+		{"in one commit, alone in another run", [][]int{upTo(63, 3)}},
+		{"of a run around another", [][]int{{4, 100}, {50}, {100}}},
+		{"of a run that began before another", [][]int{{20, 22}, {12, 30}, {30}, {12}}},
+		{"of a run that began before two others", [][]int{{20, 22}, {30}, {12, 40}, {40}, {35}, {35}, {30}}},
+		{"from the end to the beginning", [][]int{{9}, {8}, {7}, {9}, {8}, {7}}},
+	} {
+		for _, d := range []store.Dialect{store.SQLite, store.Postgres} {
+			t.Run(c.name+"/"+d.String(), func(t *testing.T) {
+				t.Parallel()
+				a := archiveOn(t, d, "archive.max_page=1000")
+				owner := jid.MustParse("juliet@a.test")
+				var want []string
+				for _, numbers := range c.commits {
+					var batch []archive.Entry
+					for _, n := range numbers {
+						e := entry(owner, n)
+						e.From = jid.MustParse("romeo@b.test/o")
+						batch = append(batch, e)
+						if made := a.ID(&e); !slices.Contains(want, made) {
+							want = append(want, made)
+						}
+					}
+					if err := a.Commit(t.Context(), batch); err != nil {
+						t.Fatal(err)
+					}
+				}
+				got, _, err := a.Query(t.Context(), owner, "<query xmlns='"+archive.NS+"'><set xmlns='"+rsm.NS+"'><max>1000</max></set></query>")
+				if err != nil || !slices.Equal(got, want) {
+					t.Errorf("%d messages, %v; want %d", len(got), err, len(want))
+				}
+				if n := a.Leftovers(t.Context(), owner); n != 0 {
+					t.Errorf("%d rows of the indexes are missing or left over", n)
+				}
+				for _, made := range want {
+					if _, _, err := a.Query(t.Context(), owner, "<query xmlns='"+archive.NS+"'><set xmlns='"+rsm.NS+"'><after>"+made+"</after></set></query>"); err != nil {
+						t.Errorf("%s: %v", made, err)
+					}
+				}
+			})
+		}
 	}
 }

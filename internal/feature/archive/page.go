@@ -120,11 +120,14 @@ func (p *page) read(r *reader, f *filter) error {
 
 // known is the position of a message that the client has named.
 func (r *reader) known(i id) (int64, error) {
-	position, err := r.locate(i)
-	if errors.Is(err, store.ErrNotFound) {
+	run, at, err := r.locate(i)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
 		return 0, errUnknown()
+	case err != nil:
+		return 0, err
 	}
-	return position, err
+	return run[at].position, nil
 }
 
 // bounds are the positions between which all results are: XEP-0313 §4.1.2, §4.1.3.

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -82,25 +83,18 @@ func (a *Archive) Waiting(tx *store.Tx, owner jid.JID, ids [][]byte) ([]offline.
 	}
 	var run []kept // the one that was read last: what waits stands together
 	for i, raw := range ids {
-		position, err := r.locate(id(raw))
-		if err == store.ErrNotFound {
-			continue // removed since
-		}
-		at := func(k kept) bool { return k.position == position }
-		if err == nil && !slices.ContainsFunc(run, at) {
-			var found [][]kept
-			if found, err = r.some(position, position, true, 1); len(found) > 0 {
-				run = found[0]
+		at := slices.IndexFunc(run, func(k kept) bool { return k.id == id(raw) })
+		if at < 0 {
+			found, where, err := r.locate(id(raw))
+			if errors.Is(err, store.ErrNotFound) {
+				continue // removed since
 			}
+			if err != nil {
+				return nil, err
+			}
+			run, at = found, where
 		}
-		if err != nil {
-			return nil, err
-		}
-		n := slices.IndexFunc(run, at)
-		if n < 0 {
-			continue
-		}
-		text, stamp := run[n].raw, run[n].stamp
+		position, text, stamp := run[at].position, run[at].raw, run[at].stamp
 		st, err := stanza.Decode(text)
 		if err != nil {
 			a.Log.Error("kept message is broken", "owner", owner.String(), "position", position, "err", err)

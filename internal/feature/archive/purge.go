@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/starling-im/starling/internal/store"
@@ -85,13 +83,14 @@ func (a *Archive) purgeOwner(ctx context.Context, owner string, last int64) erro
 			}
 			upTo = max(upTo, kept-1)
 		}
+		if upTo < first {
+			upTo = 0
+		}
 		return nil
 	})
-	for err == nil && upTo > 0 {
+	if err == nil && upTo > 0 {
 		var n int
-		if n, err = a.cut(ctx, owner, upTo); n == 0 {
-			break
-		}
+		n, err = a.cutAll(ctx, owner, upTo)
 		a.metrics.purged.Add(float64(n))
 	}
 	if errors.Is(err, store.ErrNotFound) {
@@ -102,11 +101,7 @@ func (a *Archive) purgeOwner(ctx context.Context, owner string, last int64) erro
 
 // forget deletes an owner's archive. Positions are not given twice, so the owner's row stays.
 func (a *Archive) forget(ctx context.Context, owner jid.JID) error {
-	var err error
-	for n := 1; err == nil && n > 0; {
-		n, err = a.cut(ctx, owner.String(), farthest)
-	}
-	if err != nil {
+	if _, err := a.cutAll(ctx, owner.String(), farthest); err != nil {
 		return fmt.Errorf("delete archive of %s: %w", owner, err)
 	}
 	if p, err := a.prefs.Load(ctx, owner, a.readPrefs); err != nil || p == a.unset {
@@ -120,6 +115,17 @@ func (a *Archive) forget(ctx context.Context, owner jid.JID) error {
 
 // cutAtOnce is how many messages are deleted in one transaction, for which others have to wait.
 const cutAtOnce = 1000
+
+// cutAll deletes an owner's oldest messages, up to a position.
+func (a *Archive) cutAll(ctx context.Context, owner string, upTo int64) (n int, err error) {
+	for some := 1; err == nil && some > 0; n += some {
+		some, err = a.cut(ctx, owner, upTo)
+	}
+	if err == nil && n > 0 {
+		err = a.sweep(ctx, owner)
+	}
+	return n, err
+}
 
 // cut deletes an owner's oldest messages, up to a position, a number of them at a time. It returns how many it has
 // deleted; none when nothing is left to do.
@@ -142,39 +148,40 @@ func (a *Archive) cut(ctx context.Context, owner string, upTo int64) (n int, err
 	return n, err
 }
 
-// cut deletes messages that are the oldest ones, where they stand and in the indexes.
+// cut deletes messages that are the oldest ones. What the indexes have of them is swept out when all is done.
 func (r *reader) cut(old []kept) error {
 	last := old[len(old)-1].position
-	err := r.rewrite(last, func(run []kept) []kept {
+	found, err := r.some(last, last, true, 1)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	err = r.rewrite(found[0], func(run []kept) []kept {
 		return slices.DeleteFunc(run, func(k kept) bool { return k.position <= last })
 	})
 	if err != nil {
 		return err
 	}
-	if _, err := r.tx.Exec(`DELETE FROM archive WHERE owner = $1 AND position <= $2`, r.number, last); err != nil {
-		return err
-	}
-	if _, err := r.tx.Exec(`DELETE FROM archive_peer WHERE owner = $1 AND span < $2`, r.number, span(last)); err != nil {
-		return err
-	}
-	return chunks(len(old), manyRows, 1, func(n int) string {
-		return `DELETE FROM archive_id WHERE owner = $1 AND id IN ($2` + more(n-1) + `)`
-	}, func(i int, args []any) []any {
-		if len(args) == 0 {
-			args = append(args, r.number)
-		}
-		return append(args, old[i].id[:])
-	}, func(query string, args []any) error {
-		_, err := r.tx.Exec(query, args...)
-		return err
-	})
+	_, err = r.tx.Exec(`DELETE FROM archive WHERE owner = $1 AND position <= $2`, r.number, last)
+	return err
 }
 
-// more is n parameters behind the first two.
-func more(n int) string {
-	var b strings.Builder
-	for i := range n {
-		b.WriteString(", $" + strconv.Itoa(i+3))
-	}
-	return b.String()
+// sweep takes out of the indexes what is not there any more.
+func (a *Archive) sweep(ctx context.Context, owner string) error {
+	return a.DB.WriteLocking(ctx, func(tx *store.Tx) error {
+		r, err := a.lock(tx, owner)
+		if err != nil {
+			return err
+		}
+		first := farthest
+		if k, err := r.end(false); err != nil {
+			return err
+		} else if k != nil {
+			first = k.position
+		}
+		if _, err = tx.Exec(`DELETE FROM archive_id WHERE owner = $1 AND position < $2`, r.number, first); err != nil {
+			return err
+		}
+		_, err = tx.Exec(`DELETE FROM archive_peer WHERE owner = $1 AND span < $2`, r.number, span(first))
+		return err
+	})
 }

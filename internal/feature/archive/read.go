@@ -187,15 +187,6 @@ func (r *reader) ends() (first, last int64, err error) {
 	return first, last, nil
 }
 
-// locate is the position of the message of an id; store.ErrNotFound if there is none.
-func (r *reader) locate(i id) (position int64, err error) {
-	if r.none {
-		return 0, store.ErrNotFound
-	}
-	err = r.tx.Row(`SELECT position FROM archive_id WHERE owner = $1 AND id = $2`, r.number, i[:]).Scan(&position)
-	return position, err
-}
-
 // since is the position of the first message whose stamp is not before a time, one behind the last when all are. It looks
 // at a few runs only, halving the distance each time; stamps grow with positions but for slack.
 func (r *reader) since(first, last, stamp int64) (int64, error) {

@@ -177,7 +177,7 @@ func TestRefusedAmongMany(t *testing.T) {
 				if n%100 == 77 {
 					e.Text = strings.Replace(e.Text, "number", "poison", 1)
 				} else {
-					want = append(want, e.ID())
+					want = append(want, a.ID(&e))
 				}
 				a.Add(&e)
 			}
@@ -209,11 +209,11 @@ func TestRefusedLater(t *testing.T) {
 	var want, all []string
 	for n := range 10 {
 		e := entry(owner, n)
-		all = append(all, e.ID())
+		all = append(all, a.ID(&e))
 		if n == 5 {
 			e.Text = strings.Replace(e.Text, "number", "poison", 1)
 		} else {
-			want = append(want, e.ID())
+			want = append(want, a.ID(&e))
 		}
 		last = a.Add(&e)
 	}

@@ -129,16 +129,12 @@ func (a *Archive) bury(ctx context.Context, r *row) error {
 		if err != nil {
 			return err
 		}
-		position, err := archive.locate(grave.id)
+		run, at, err := archive.locate(grave.id)
 		if err != nil {
 			return err
 		}
-		return archive.rewrite(position, func(run []kept) []kept {
-			for i := range run {
-				if run[i].id == grave.id {
-					run[i].raw = grave.raw
-				}
-			}
+		return archive.rewrite(run, func(run []kept) []kept {
+			run[at].raw = grave.raw
 			return run
 		})
 	})

@@ -53,7 +53,7 @@ func TestJournal(t *testing.T) {
 				e := entry(owner, n)
 				last = a.Add(&e)
 				if ids := want[owner]; n >= len(ids) {
-					want[owner] = append(ids, e.ID())
+					want[owner] = append(ids, a.ID(&e))
 				}
 			}
 		}
@@ -93,7 +93,7 @@ func TestRounds(t *testing.T) {
 	}
 	last := entry(owners[0], each-1)
 	got, _, err := a.Query(t.Context(), owners[0], "<query xmlns='"+archive.NS+"'><set xmlns='http://jabber.org/protocol/rsm'><max>1</max><before/></set></query>")
-	if err != nil || len(got) != 1 || got[0] != last.ID() {
+	if err != nil || len(got) != 1 || got[0] != a.ID(&last) {
 		t.Errorf("the last message is %v, %v", got, err)
 	}
 }
@@ -113,10 +113,10 @@ func TestAsked(t *testing.T) {
 					a.Add(&e)
 				}
 				e := entry(juliet, n)
-				if want = append(want, e.ID()); n%10 == 9 {
+				if want = append(want, a.ID(&e)); n%10 == 9 {
 					back := entry(juliet, n-5)
 					a.Again(&back)
-					want = append(slices.Delete(want, n-5, n-4), back.ID())
+					want = append(slices.Delete(want, n-5, n-4), a.ID(&back))
 				}
 				got, _, err := a.Query(t.Context(), juliet, "<query xmlns='"+archive.NS+"'/>")
 				if err != nil || !slices.Equal(got, want) {
@@ -137,7 +137,7 @@ func TestOldPages(t *testing.T) {
 		var last <-chan struct{}
 		for n := from; n < to; n++ {
 			e := entry(owner, n)
-			ids = append(ids, e.ID())
+			ids = append(ids, a.ID(&e))
 			last = a.Add(&e)
 		}
 		<-last

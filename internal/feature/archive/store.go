@@ -71,7 +71,7 @@ func (a *Archive) commit(tx *store.Tx, batch []*row) error {
 			marks = append(marks, r)
 		}
 	}
-	if err := insertRows(tx, inserts, wide); err != nil {
+	if err := a.insertRows(tx, inserts, wide); err != nil {
 		return err
 	}
 	for _, r := range moves {
@@ -184,12 +184,36 @@ func raise(rows []*row, known int64) {
 }
 
 // insertRows enters messages, those of an owner in their order. One that is there already stays as it is.
-func insertRows(tx *store.Tx, rows []*row, wide int) error {
-	rows, err := insertIDs(tx, rows, wide)
+func (a *Archive) insertRows(tx *store.Tx, rows []*row, wide int) error {
+	all := runsOf(rows)
+	index, doubtful, err := a.index(tx, all, wide)
 	if err != nil {
 		return err
 	}
-	var all []placed
+	if len(doubtful) > 0 {
+		if rows, err = a.fresh(tx, rows, doubtful); err != nil {
+			return err
+		}
+		all, index = runsOf(rows), nil
+		for _, p := range all {
+			found, _ := a.ids.stretches(p)
+			for _, s := range found {
+				if !doubtful[s.owner] {
+					index = append(index, s)
+				} else if err := squeeze(tx, s); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if err := insertIndex(tx, index, wide); err != nil {
+		return err
+	}
+	return insertRuns(tx, all, wide)
+}
+
+// runsOf is what is to be one row each.
+func runsOf(rows []*row) (all []placed) {
 	for len(rows) > 0 {
 		n := 1
 		for n < len(rows) && rows[n].number == rows[0].number {
@@ -202,36 +226,7 @@ func insertRows(tx *store.Tx, rows []*row, wide int) error {
 		all = append(all, divide(rows[0].number, messages)...)
 		rows = rows[n:]
 	}
-	return insertRuns(tx, all, wide)
-}
-
-// insertIDs notes where messages stand, and returns those whose ids were not there.
-func insertIDs(tx *store.Tx, rows []*row, wide int) ([]*row, error) {
-	known := false
-	err := chunks(len(rows), wide, 3, func(n int) string {
-		return `INSERT INTO archive_id (owner, id, position) VALUES ` + values(n, 3) + ` ON CONFLICT (owner, id) DO NOTHING`
-	}, func(i int, args []any) []any {
-		return append(args, rows[i].number, rows[i].id[:], rows[i].position)
-	}, func(query string, args []any) error {
-		n, err := tx.Exec(query, args...)
-		known = known || n < int64(len(args)/3)
-		return err
-	})
-	if err != nil || !known {
-		return rows, err
-	}
-	var fresh []*row
-	for _, r := range rows {
-		var position int64
-		err := tx.Row(`SELECT position FROM archive_id WHERE owner = $1 AND id = $2`, r.number, r.id[:]).Scan(&position)
-		if err != nil {
-			return nil, err
-		}
-		if position == r.position {
-			fresh = append(fresh, r)
-		}
-	}
-	return fresh, nil
+	return all
 }
 
 // placed is a run of an owner.
@@ -283,42 +278,22 @@ func insertRuns(tx *store.Tx, all []placed, wide int) error {
 // move moves a message that comes back unread to the end, where it is read next. The text tells when it was sent.
 func (a *Archive) move(tx *store.Tx, moved *row) error {
 	r := &reader{Archive: a, tx: tx, name: moved.owner, number: moved.number}
-	before, err := r.locate(moved.id)
+	run, at, err := r.locate(moved.id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
+	if err == nil {
+		err = r.rewrite(run, func(run []kept) []kept { return slices.Delete(run, at, at+1) })
+	}
 	if err != nil {
 		return err
 	}
-	err = r.rewrite(before, func(run []kept) []kept {
-		return slices.DeleteFunc(run, func(k kept) bool { return k.id == moved.id })
-	})
-	if err != nil {
+	all := runsOf([]*row{moved})
+	found, _ := a.ids.stretches(all[0])
+	if err := squeeze(tx, found[0]); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(`UPDATE archive_id SET position = $1 WHERE owner = $2 AND id = $3`, moved.position, moved.number, moved.id[:]); err != nil {
-		return err
-	}
-	k := kept{moved.position, moved.stamp, moved.id, moved.peer.String(), moved.stanza}
-	return insertRuns(tx, divide(moved.number, []kept{k}), 1)
-}
-
-// rewrite changes the run in which a message stands.
-func (r *reader) rewrite(position int64, change func(run []kept) []kept) error {
-	found, err := r.some(position, position, true, 1)
-	if err != nil || len(found) == 0 {
-		return err
-	}
-	if _, err := r.tx.Exec(`DELETE FROM archive WHERE owner = $1 AND position = $2`, r.number, found[0][0].position); err != nil {
-		return err
-	}
-	run := change(found[0])
-	if len(run) == 0 {
-		return nil
-	}
-	_, err = r.tx.Exec(`INSERT INTO archive (owner, position, stamp, messages) VALUES ($1, $2, $3, $4)`,
-		r.number, run[0].position, run[0].stamp, new(encoder).encode(run))
-	return err
+	return insertRuns(tx, all, 1)
 }
 
 // Rows in one statement. SQLite's driver looks for each parameter among all of the statement's; for PostgreSQL a statement

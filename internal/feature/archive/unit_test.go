@@ -1,6 +1,8 @@
 package archive
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,25 +17,49 @@ import (
 )
 
 func TestID(t *testing.T) {
-	key := session.Key{Seed: [16]byte{1, 2, 3}, N: 7, Hash: 9}
+	block, err := aes.NewCipher(make([]byte, 16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := ids{block}
+	key := session.Key{Seed: [16]byte{1, 2, 3}, N: 1<<33 + 7, Hash: 9}
 	juliet, romeo := jid.MustParse("juliet@a.test"), jid.MustParse("romeo@b.test")
-	made := idOf(key, juliet)
-	if again := idOf(key, juliet); again != made {
+	made := all.of(key, juliet)
+	if again := all.of(key, juliet); again != made {
 		t.Error("the same stanza has two ids in one archive")
 	}
-	for name, other := range map[string]id{
-		"of another owner": idOf(key, romeo),
-		"of the next one":  idOf(session.Key{Seed: key.Seed, N: 8, Hash: 9}, juliet),
-		"of another text":  idOf(session.Key{Seed: key.Seed, N: 7, Hash: 8}, juliet),
-		"of another":       idOf(session.Key{N: 7, Hash: 9}, juliet),
+	for name, c := range map[string]struct {
+		other                      id
+		sameSession, before, after bool
+	}{
+		"of another owner":       {other: all.of(key, romeo)},
+		"of the next one":        {all.of(session.Key{Seed: key.Seed, N: 1<<33 + 8, Hash: 9}, juliet), true, false, true},
+		"of one before":          {all.of(session.Key{Seed: key.Seed, N: 6, Hash: 9}, juliet), true, true, false},
+		"of another text":        {all.of(session.Key{Seed: key.Seed, N: key.N, Hash: 8}, juliet), true, false, false},
+		"of another":             {other: all.of(session.Key{N: 7, Hash: 9}, juliet)},
+		"of the server's":        {other: all.of(session.Key{Seed: key.Seed, Hash: 9}, juliet)},
+		"of another server's":    {other: ids{otherBlock(t)}.of(key, juliet)},
+		"of the server's second": {other: all.of(session.Key{Seed: key.Seed, Hash: 10}, juliet)},
 	} {
-		if other == made {
+		if c.other == made {
 			t.Errorf("the id is also that %s", name)
+		}
+		is, was := all.origin(c.other), all.origin(made)
+		if (is.session == was.session) != c.sameSession || c.sameSession && (is.n < was.n != c.before || is.n > was.n != c.after) {
+			t.Errorf("that %s is %v, beside %v", name, is, was)
 		}
 	}
 	if back, ok := parseID(made.String()); !ok || back != made {
 		t.Errorf("%s became %s, %v", made, back, ok)
 	}
+}
+
+func otherBlock(t *testing.T) cipher.Block {
+	block, err := aes.NewCipher([]byte("another secret's"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return block
 }
 
 func TestRaise(t *testing.T) {

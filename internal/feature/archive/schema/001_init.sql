@@ -18,12 +18,21 @@ CREATE TABLE archive (
 	PRIMARY KEY (owner, position)
 );
 
--- Where each message stands.
+-- What the ids of messages are made with (id.go).
+CREATE TABLE archive_secret (
+	number BIGINT NOT NULL PRIMARY KEY,
+	secret BYTEA  NOT NULL
+);
+
+-- Where ids stand: which stanzas of a sender's session are in a run, the first and the last. No run that begins before has
+-- a last one that is greater, so whether something can be there already is seen by the row with the greatest first one.
 CREATE TABLE archive_id (
 	owner    BIGINT NOT NULL,
-	id       BYTEA  NOT NULL, -- 16 bytes that derive from the stanza's key: what clients know
-	position BIGINT NOT NULL,
-	PRIMARY KEY (owner, id)
+	session  BIGINT NOT NULL, -- a hash
+	first    BIGINT NOT NULL,
+	position BIGINT NOT NULL, -- of the run
+	last     BIGINT NOT NULL,
+	PRIMARY KEY (owner, session, first, position)
 )
 --sqlite WITHOUT ROWID
 ;
