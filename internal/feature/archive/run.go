@@ -53,7 +53,10 @@ func divide(owner int64, all []kept) (runs []placed) {
 }
 
 // encoder writes runs. It keeps what it has allocated for the next one.
-type encoder struct{ text, packed []byte }
+type encoder struct {
+	text []byte
+	packer
+}
 
 // encode writes a run. What is the same for all is not written twice, since they are compressed together.
 func (e *encoder) encode(run []kept) []byte {
@@ -68,35 +71,51 @@ func (e *encoder) encode(run []kept) []byte {
 		}
 	}
 	e.text = b
+	return slices.Clone(e.pack(b))
+}
+
+// packer compresses, into a place of its own.
+type packer struct{ room []byte }
+
+// pack compresses what stands behind a byte that says plain, if that makes it shorter. What it returns is valid until the
+// next time.
+func (p *packer) pack(b []byte) []byte {
 	if len(b) < packFrom {
-		return slices.Clone(b)
+		return b
 	}
-	if most := 1 + s2.MaxEncodedLen(len(b)); most > len(e.packed) {
-		e.packed = make([]byte, most)
+	if most := 1 + s2.MaxEncodedLen(len(b)); most > len(p.room) {
+		p.room = make([]byte, most)
 	}
-	e.packed[0] = packed
-	n := 1 + len(s2.Encode(e.packed[1:], b[1:]))
-	if n >= len(b) {
-		return slices.Clone(b)
+	p.room[0] = packed
+	if n := 1 + len(s2.Encode(p.room[1:], b[1:])); n < len(b) {
+		return p.room[:n]
 	}
-	return slices.Clone(e.packed[:n])
+	return b
+}
+
+// unpack is what was packed, without the first byte; an error if it is none.
+func unpack(b []byte) ([]byte, error) {
+	switch {
+	case len(b) == 0 || b[0] > packed:
+		return nil, errRun
+	case b[0] == plain:
+		return b[1:], nil
+	}
+	if n, err := s2.DecodedLen(b[1:]); err != nil || n > maxPacked {
+		return nil, errRun
+	}
+	whole, err := s2.Decode(nil, b[1:])
+	if err != nil {
+		return nil, errRun
+	}
+	return whole, nil
 }
 
 // decode reads what an encoder has written.
 func decode(position, stamp int64, b []byte) ([]kept, error) {
-	if len(b) == 0 {
-		return nil, errRun
-	}
-	form, b := b[0], b[1:]
-	if form == packed {
-		if n, err := s2.DecodedLen(b); err != nil || n > maxPacked {
-			return nil, errRun
-		}
-		whole, err := s2.Decode(nil, b)
-		if err != nil {
-			return nil, errRun
-		}
-		b = whole
+	b, err := unpack(b)
+	if err != nil {
+		return nil, err
 	}
 	in := scanner{text: string(b)}
 	var run []kept

@@ -40,6 +40,7 @@ type shelf struct {
 	round  []turn    // owners whose turn comes in it
 	upTo   int64     // entries that it makes dispensable
 	text   []byte    // an entry in the making
+	packer packer
 }
 
 // turn is how many rows of an owner a round is about.
@@ -129,7 +130,7 @@ func (s *shelf) crowded() bool { return s.count > 2*fileRows || s.bytes > 2*file
 func (s *shelf) enter(tx *store.Tx, rows []*row) (number int64, err error) {
 	number = s.number
 	for i := 0; i < len(rows); {
-		s.text = s.text[:0]
+		s.text = append(s.text[:0], plain)
 		for first := i; i < len(rows) && len(s.text) < entryBytes; i++ {
 			var before *row
 			if i > first {
@@ -138,7 +139,7 @@ func (s *shelf) enter(tx *store.Tx, rows []*row) (number int64, err error) {
 			s.text = rows[i].entry(s.text, before)
 		}
 		number++
-		if _, err := tx.Exec(`INSERT INTO archive_journal (writer, number, entries) VALUES ($1, $2, $3)`, s.writer, number, s.text); err != nil {
+		if _, err := tx.Exec(`INSERT INTO archive_journal (writer, number, entries) VALUES ($1, $2, $3)`, s.writer, number, s.packer.pack(s.text)); err != nil {
 			return 0, err
 		}
 	}
@@ -192,7 +193,7 @@ const aside = 0
 
 // leave enters such a row once more, since its entry is removed with the others of its round.
 func (s *shelf) leave(ctx context.Context, w *writer, r *row) {
-	s.text = r.entry(s.text[:0], nil)
+	s.text = r.entry(append(s.text[:0], plain), nil)
 	err := w.db.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		_, err := tx.Exec(`INSERT INTO archive_journal (writer, number, entries)
 			VALUES ($1, (SELECT COALESCE(MAX(number), 0) + 1 FROM archive_journal WHERE writer = $1), $2)`, aside, s.text)
@@ -245,7 +246,11 @@ func (w *writer) entered(ctx context.Context, last slot) (rows []*row, found []s
 			if err := scan(&at.writer, &at.number, &raw); err != nil {
 				return err
 			}
-			entered, err := entries(string(raw))
+			var entered []*row
+			raw, err := unpack(raw)
+			if err == nil {
+				entered, err = entries(string(raw))
+			}
 			if err != nil {
 				w.log.Error("messages in the journal are broken", "writer", at.writer, "entry", at.number, "err", err)
 			}
