@@ -20,8 +20,9 @@ const (
 	maxPageBytes = 256 << 10
 	// slack is by how many places a stamp may stand out of order: as the clocks of two nodes differ.
 	slack = 64
-	// maxCount is up to where the messages that match a filter are counted.
-	maxCount = 10_000
+	// maxCount is up to where the messages that match a filter are counted, and maxLooked among how many.
+	maxCount  = 10_000
+	maxLooked = 100_000
 )
 
 // page is the answer to a query.
@@ -227,12 +228,12 @@ func (p *page) total(r *reader, f *filter, low, high, first, last int64) error {
 		n := 0
 		err := f.results(r, low, high, func(*kept) bool {
 			n++
-			return n <= maxCount
+			return n <= maxCount && r.looked <= maxLooked
 		})
 		if err != nil {
 			return err
 		}
-		if n <= maxCount {
+		if n <= maxCount && r.looked <= maxLooked {
 			p.count = n
 		}
 	}

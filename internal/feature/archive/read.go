@@ -14,6 +14,7 @@ type reader struct {
 	name   string
 	number int64 // of the owner
 	none   bool  // nothing was ever kept for the owner
+	looked int   // messages that were looked at
 }
 
 func (a *Archive) reader(tx *store.Tx, owner string) (*reader, error) {
@@ -99,6 +100,7 @@ func (r *reader) some(low, high int64, backward bool, limit int) (found [][]kept
 			r.Log.Error("kept messages are broken", "owner", r.name, "position", position, "err", err)
 			run = []kept{{position: position, stamp: stamp}} // nothing
 		}
+		r.looked += len(run)
 		found = append(found, run)
 		return nil
 	}, query, r.number, from, limit)
