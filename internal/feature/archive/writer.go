@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -78,6 +79,8 @@ type writer struct {
 	refused map[id]struct{}  // of messages; loop has it
 	told    telemetry.Seldom // of these
 
+	crowded atomic.Bool // there is no room; set with mu held
+
 	mu      sync.Mutex     // guards all below
 	ready   bool           // what the journal had is known
 	pending map[string]int // rows by owner that have no place in the archive yet
@@ -88,7 +91,6 @@ type writer struct {
 	rows    int
 	added   uint64        // rows so far
 	done    uint64        // of these, committed or given up
-	crowded bool          // there is no room
 	room    chan struct{} // closed when there is again, or when the database is away; nil when nobody waits for that
 	away    bool          // the last commit failed, for want of the database
 }
@@ -142,17 +144,18 @@ func (w *writer) oldest() time.Time {
 }
 
 // full tells whether senders are to be held back.
-func (w *writer) full() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.isFull()
-}
+func (w *writer) full() bool { return w.crowded.Load() }
 
-// isFull is true until a quarter is free, once a bound is reached: so those who wait go on together, and for a while. The
-// caller holds mu.
-func (w *writer) isFull() bool {
-	w.crowded = w.rows >= maxQueue || w.bytes >= maxBytes || w.crowded && (w.rows > maxQueue/4*3 || w.bytes > maxBytes/4*3)
-	return w.crowded
+// judge finds out whether it is full: until a quarter is free, once a bound is reached, so that those who wait go on
+// together, and for a while. The caller holds mu.
+func (w *writer) judge() {
+	full := w.rows >= maxQueue || w.bytes >= maxBytes || w.full() && (w.rows > maxQueue/4*3 || w.bytes > maxBytes/4*3)
+	if full != w.full() {
+		w.crowded.Store(full)
+	}
+	if !full {
+		w.invite()
+	}
 }
 
 // add queues a row. It never blocks; whoever may ask admit before.
@@ -167,6 +170,7 @@ func (w *writer) add(r *row) {
 	w.bytes += r.size()
 	w.added++
 	w.pending[r.owner]++
+	w.judge()
 	w.mu.Unlock()
 	w.awake()
 }
@@ -189,7 +193,7 @@ func (w *writer) admit(ctx context.Context) bool {
 	defer cancel()
 	for {
 		w.mu.Lock()
-		full, away := w.isFull(), w.away
+		full, away := w.full(), w.away
 		if w.room == nil {
 			w.room = make(chan struct{})
 		}
@@ -485,9 +489,7 @@ func (w *writer) finish(batch []*row, committed bool) {
 	case w.rows == len(w.queue):
 		w.since = w.queue[0].queued
 	}
-	if !w.isFull() {
-		w.invite()
-	}
+	w.judge()
 	w.mu.Unlock()
 	for _, r := range batch {
 		switch {
