@@ -14,12 +14,12 @@ import (
 // bytes; when it has become rare again, the memory is given back.
 const (
 	paceEvery   = time.Second
-	oftenCycles = 4        // collections in paceEvery that are too many
-	calmBytes   = 4 << 20  // allocated in paceEvery: few enough to go back
+	oftenCycles = 4         // collections in paceEvery that are too many
+	calmBytes   = 4 << 20   // allocated in paceEvery: few enough to go back
 	paceRoom    = 128 << 20 // bytes that the heap may grow by while busy
-	maxPercent  = 400      // of the live heap
-	usual       = 100      // percent, unless GOGC says otherwise
-	calmTicks   = 10       // of paceEvery, before memory is given back; longer than connections take to rest
+	maxPercent  = 400       // of the live heap
+	usual       = 100       // percent, unless GOGC says otherwise
+	calmTicks   = 10        // of paceEvery, before memory is given back; longer than connections take to rest
 )
 
 // pace adapts the collector to the load until the context ends. An operator who sets

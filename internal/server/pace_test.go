@@ -9,7 +9,7 @@ func TestPercentFor(t *testing.T) {
 	}{
 		"nothing lives": {0, 400},
 		"small heap":    {12 << 20, 400},
-		"middling heap": {32 << 20, 200},
+		"middling heap": {64 << 20, 200},
 		"large heap":    {1 << 30, 100},
 	} {
 		if got := percentFor(tc.live); got != tc.want {
