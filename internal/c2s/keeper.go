@@ -101,11 +101,10 @@ func (k *keeper) load() (sum load) {
 		if l.quiet != nil && l.quiet.inactive {
 			sum.inactive++
 		}
-		if q := l.queue; q != nil {
-			sum.stanzas += q.len()
-			sum.bytes += q.bytes
-			sum.longest = max(sum.longest, q.len())
-		}
+		stanzas, bytes := l.waiting()
+		sum.stanzas += stanzas
+		sum.bytes += bytes
+		sum.longest = max(sum.longest, stanzas)
 		l.mu.Unlock()
 	}
 	return sum

@@ -88,7 +88,8 @@ func (m *Managed) Ask(ctx context.Context) error { return m.Send(ctx, xml.New(ns
 
 // Acknowledge tells the server how many stanzas have come (XEP-0198 §4).
 func (m *Managed) Acknowledge(ctx context.Context) error {
-	return m.Send(ctx, xml.New(nsSM, "a", "h", strconv.FormatUint(uint64(m.received), 10)))
+	_, received := m.Counts()
+	return m.Send(ctx, xml.New(nsSM, "a", "h", strconv.FormatUint(uint64(received), 10)))
 }
 
 // Waiting is how many stanzas the server has not acknowledged.
@@ -99,7 +100,7 @@ func (m *Managed) Waiting() int {
 }
 
 // Counts is how many stanzas were sent since stream management began, and how many Next has returned, both as the two ends
-// count them (XEP-0198 §4). Only whoever may call Next may call it.
+// count them (XEP-0198 §4).
 func (m *Managed) Counts() (sent, received uint32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -124,7 +125,9 @@ func (m *Managed) Next(ctx context.Context) (xml.Element, error) {
 			}
 		default:
 			if e.Space == xml.NSClient && stanzaName(e.Local) {
+				m.mu.Lock()
 				m.received++
+				m.mu.Unlock()
 			}
 			return e, nil
 		}
