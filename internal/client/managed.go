@@ -23,11 +23,10 @@ type Managed struct {
 	ID  string        // of the stream; empty when it cannot be resumed
 	Max time.Duration // for which it can, as the server has said; 0 when it has not
 
-	received uint32 // stanzas that Next has returned
-
-	mu    sync.Mutex // guards acked, wait and the order of what is sent
-	acked uint32     // stanzas that the server has acknowledged
-	wait  [][]byte   // what it has not, in order
+	mu       sync.Mutex // guards what follows, and the order of what is sent
+	received uint32     // stanzas that Next has returned
+	acked    uint32     // stanzas that the server has acknowledged
+	wait     [][]byte   // what it has not, in order
 }
 
 // Enable begins stream management on a connection whose resource is bound (XEP-0198 §3). What comes before the server's
