@@ -18,8 +18,8 @@ import (
 // its place until there is so much that what belongs together shares pages, or until somebody wants to read it. After a
 // crash the journal tells what has no place yet; what has one stays as it is, since its id is there already.
 const (
-	fileRows    = 16384 // so many rows begin a round, in which all that waits gets its place
-	fileBytes   = 16 << 20
+	fileRows    = 32768 // so many rows begin a round, in which all that waits gets its place
+	fileBytes   = 32 << 20
 	fileAfter   = 2 * time.Second // a row that waits for so long begins one, too
 	sliceRows   = 2048            // of a round in one commit: acknowledgements wait for it
 	entryBytes  = 48 << 10        // of messages in one row of the journal
