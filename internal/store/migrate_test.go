@@ -81,6 +81,26 @@ func TestMigrate(t *testing.T) {
 	})
 }
 
+// What follows --sqlite is for SQLite alone.
+func TestMigrateForOne(t *testing.T) {
+	for _, d := range []store.Dialect{store.SQLite, store.Postgres} {
+		t.Run(d.String(), func(t *testing.T) {
+			db := storetest.Open(t, d)
+			if err := db.Migrate(t.Context(), schema("one", "001_a.sql", "CREATE TABLE one (id BIGINT PRIMARY KEY)\n--sqlite WITHOUT ROWID\n;")); err != nil {
+				t.Fatal(err)
+			}
+			exec(t, db, `INSERT INTO one (id) VALUES (1)`)
+			err := db.Read(t.Context(), func(tx *store.Tx) error {
+				var n int
+				return tx.Row(`SELECT rowid FROM one`).Scan(&n)
+			})
+			if err == nil {
+				t.Error("the rows have a rowid")
+			}
+		})
+	}
+}
+
 // Servers that start together on one database apply each file once.
 func TestMigrateTogether(t *testing.T) {
 	for _, d := range []store.Dialect{store.SQLite, store.Postgres} {

@@ -73,15 +73,15 @@ func get(b []byte) (n int64) {
 
 // readSecret reads the secret of ids, which the first server on a database draws.
 func readSecret(ctx context.Context, db *store.DB) (made ids, err error) {
-	drawn := make([]byte, 16)
-	_, _ = rand.Read(drawn) // never fails
+	proposed := make([]byte, 16)
+	_, _ = rand.Read(proposed) // never fails
 	var secret []byte
 	read := func(tx *store.Tx) error {
 		return tx.Row(`SELECT secret FROM archive_secret WHERE number = 1`).Scan(&secret)
 	}
 	if err = db.Read(ctx, read); errors.Is(err, store.ErrNotFound) {
 		err = db.Write(ctx, func(tx *store.Tx) error {
-			if _, err := tx.Exec(`INSERT INTO archive_secret (number, secret) VALUES (1, $1) ON CONFLICT (number) DO NOTHING`, drawn); err != nil {
+			if _, err := tx.Exec(`INSERT INTO archive_secret (number, secret) VALUES (1, $1) ON CONFLICT (number) DO NOTHING`, proposed); err != nil {
 				return err
 			}
 			return read(tx)

@@ -114,10 +114,7 @@ func insertIndex(tx *store.Tx, all []stretch, wide int) error {
 		return `INSERT INTO archive_id (owner, session, first, position, last) VALUES ` + values(n, 5)
 	}, func(i int, args []any) []any {
 		return append(args, all[i].owner, all[i].session, all[i].first, all[i].position, all[i].last)
-	}, func(query string, args []any) error {
-		_, err := tx.Exec(query, args...)
-		return err
-	})
+	}, exec(tx))
 }
 
 // squeeze enters a stretch wherever it belongs.

@@ -121,7 +121,7 @@ func (a *Archive) cutAll(ctx context.Context, owner string, upTo int64) (n int, 
 	for some := 1; err == nil && some > 0; n += some {
 		some, err = a.cut(ctx, owner, upTo)
 	}
-	if err == nil && n > 0 {
+	if err == nil { // also what a server has left that died in between
 		err = a.sweep(ctx, owner)
 	}
 	return n, err

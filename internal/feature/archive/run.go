@@ -67,11 +67,16 @@ func (e *encoder) encode(run []kept) []byte {
 		b = append(b, k.id[:]...)
 		b = binary.AppendVarint(b, k.stamp-run[0].stamp)
 		for _, text := range []string{k.peer, k.raw} {
-			b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
+			b = appendText(b, text)
 		}
 	}
 	e.text = b
 	return slices.Clone(e.pack(b))
+}
+
+// appendText writes a text behind its length.
+func appendText(b []byte, text string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
 }
 
 // packer compresses, into a place of its own.

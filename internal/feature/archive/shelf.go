@@ -13,9 +13,9 @@ import (
 	"github.com/starling-im/starling/internal/xmpp/jid"
 )
 
-// Bounds of rounds. On SQLite a commit costs by the pages that it touches, and a message belongs in four places of each of
-// two archives. So what comes is first entered in a journal, one row for many messages, and acknowledged; here it waits for
-// its place until there is so much that what belongs together shares pages, or until somebody wants to read it. After a
+// Bounds of rounds. On SQLite a commit costs by the rows and pages that it touches, and a message belongs to two archives. So
+// what comes is first entered in a journal, one row for many messages, and acknowledged; here it waits for its place until
+// there is so much that what belongs together shares a row, or until somebody wants to read it. After a
 // crash the journal tells what has no place yet; what has one stays as it is, since its id is there already.
 const (
 	fileRows    = 32768 // so many rows begin a round, in which all that waits gets its place
@@ -153,12 +153,12 @@ func (r *row) entry(b []byte, before *row) []byte {
 	b = append(b, r.id[:]...)
 	b = binary.AppendVarint(b, r.stamp)
 	for _, text := range []string{r.owner, r.peer.String(), r.retracts} {
-		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
+		b = appendText(b, text)
 	}
 	if same {
 		return append(b, 0) // no stanza is empty
 	}
-	return append(binary.AppendUvarint(b, uint64(len(r.stanza))), r.stanza...)
+	return appendText(b, r.stanza)
 }
 
 var errEntry = errors.New("an entry of the journal is broken")

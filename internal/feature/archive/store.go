@@ -243,10 +243,7 @@ func insertRuns(tx *store.Tx, all []placed, wide int) error {
 	}, func(i int, args []any) []any {
 		first := &all[i].run[0]
 		return append(args, all[i].owner, first.position, first.stamp, e.encode(all[i].run))
-	}, func(query string, args []any) error {
-		_, err := tx.Exec(query, args...)
-		return err
-	})
+	}, exec(tx))
 	if err != nil {
 		return err
 	}
@@ -269,10 +266,7 @@ func insertRuns(tx *store.Tx, all []placed, wide int) error {
 		return `INSERT INTO archive_peer (owner, peer, span) VALUES ` + values(n, 3) + ` ON CONFLICT (owner, peer, span) DO NOTHING`
 	}, func(i int, args []any) []any {
 		return append(args, peers[i].owner, peers[i].peer, peers[i].span)
-	}, func(query string, args []any) error {
-		_, err := tx.Exec(query, args...)
-		return err
-	})
+	}, exec(tx))
 }
 
 // move moves a message that comes back unread to the end, where it is read next. The text tells when it was sent.
@@ -296,8 +290,7 @@ func (a *Archive) move(tx *store.Tx, moved *row) error {
 	return insertRuns(tx, all, 1)
 }
 
-// Rows in one statement. SQLite's driver looks for each parameter among all of the statement's; for PostgreSQL a statement
-// is a way there and back.
+// Rows in one statement. For PostgreSQL a statement is a way there and back; on SQLite larger ones gain little.
 const (
 	fewRows  = 4
 	manyRows = 64
@@ -325,6 +318,14 @@ func chunks(n, wide, columns int, query func(rows int) string, arg func(i int, a
 		done += size
 	}
 	return nil
+}
+
+// exec is chunks' way of running a statement that returns nothing.
+func exec(tx *store.Tx) func(query string, args []any) error {
+	return func(query string, args []any) error {
+		_, err := tx.Exec(query, args...)
+		return err
+	}
 }
 
 // values is a list of n rows of parameters.
