@@ -86,17 +86,33 @@ func (a *Archive) Purge(ctx context.Context) error { return a.purgeAll(ctx) }
 // MaxQueue is how many rows may wait.
 const MaxQueue = maxQueue
 
-// Query reads the page that a <query/> asks for.
-func (a *Archive) Query(ctx context.Context, owner jid.JID, query string) (ids []string, complete bool, err error) {
+func (a *Archive) ask(ctx context.Context, owner jid.JID, query string) (*page, error) {
 	q, err := xml.Parse([]byte(query), NS)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	f, err := a.filter(owner, &q)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	p, err := a.page(ctx, owner, f)
+	return a.page(ctx, owner, f)
+}
+
+// Count is the number of results of a <query/>; -1 when it is not counted.
+func (a *Archive) Count(ctx context.Context, owner jid.JID, query string) (int, error) {
+	p, err := a.ask(ctx, owner, query)
+	if err != nil {
+		return 0, err
+	}
+	return p.count, nil
+}
+
+// MaxLooked is among how many messages results are counted.
+const MaxLooked = maxLooked
+
+// Query reads the page that a <query/> asks for.
+func (a *Archive) Query(ctx context.Context, owner jid.JID, query string) (ids []string, complete bool, err error) {
+	p, err := a.ask(ctx, owner, query)
 	if err != nil {
 		return nil, false, err
 	}

@@ -277,3 +277,31 @@ func TestAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestCount: results are counted as long as they are few, and among few.
+func TestCount(t *testing.T) {
+	t.Parallel()
+	a, owner := archiveOn(t, store.SQLite), jid.MustParse("juliet@a.test")
+	peers := []jid.JID{jid.MustParse("often@b.test"), jid.MustParse("seldom@b.test"), jid.MustParse("once@b.test")}
+	var batch []archive.Entry
+	for n := range archive.MaxLooked + 100 {
+		e := archive.Entry{Owner: owner, N: n, Time: time.Unix(1_600_000_000, 0), Peer: peers[0], Text: "<message/>"}
+		switch {
+		case n == 0:
+			e.Peer = peers[2]
+		case n%50 == 0:
+			e.Peer = peers[1]
+		}
+		batch = append(batch, e)
+	}
+	if err := a.Commit(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{-1, -1, 1} { // too many; few among too many; one
+		query := "<query xmlns='" + archive.NS + "'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>" + archive.NS +
+			"</value></field><field var='with'><value>" + peers[i].String() + "</value></field></x><set xmlns='" + rsm.NS + "'><max>0</max></set></query>"
+		if n, err := a.Count(t.Context(), owner, query); err != nil || n != want {
+			t.Errorf("%s: %d, %v; want %d", peers[i], n, err, want)
+		}
+	}
+}
