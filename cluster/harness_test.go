@@ -316,6 +316,11 @@ func equal(ns ...*node) bool {
 	return true
 }
 
+// whole says whether the node's copies of the others' rows are complete, not just equal as far as they go.
+func (n *node) whole() bool {
+	return !slices.ContainsFunc(n.Status().Peers, func(p cluster.PeerStatus) bool { return !p.Synced })
+}
+
 func put(t *testing.T, n *node, key, value string) {
 	t.Helper()
 	if err := n.rows.Put(key, value); err != nil {

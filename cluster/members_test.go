@@ -102,7 +102,7 @@ func mostAdvanced(w *world) {
 	a, b, c := ns[0], ns[1], ns[2]
 	put(w.t, c, "c/1", "keep")
 	put(w.t, c, "c/2", "keep the old one")
-	w.until("copied", func() bool { return equal(ns...) && b.rows.Len() == 2 })
+	w.until("copied", func() bool { return equal(ns...) && b.rows.Len() == 2 && a.whole() && b.whole() })
 	w.site.partition([]string{"b"}, []string{"c"})
 	put(w.t, c, "c/2", "keep the new one")
 	put(w.t, c, "c/3", "keep")

@@ -89,7 +89,15 @@ func (r *Replica) End(torn uint64) (seq, tornAt uint64) {
 	if r.synced && !r.loading {
 		torn = 0
 	}
-	return r.seq, torn
+	return r.reach(), torn
+}
+
+// reach is how far the copy is, counting the changes that came while a snapshot is awaited. It is called with mu held.
+func (r *Replica) reach() uint64 {
+	if r.loading && r.run && r.from <= r.seq {
+		return max(r.seq, r.to)
+	}
+	return r.seq
 }
 
 func (r *Replica) progress() {
@@ -218,7 +226,7 @@ func (r *Replica) Wait(seq uint64, done <-chan struct{}) {
 	var timer *time.Timer
 	for {
 		r.mu.Lock()
-		ok, reached := r.ended || r.synced && (r.seq >= seq || r.loading && r.run && r.from <= r.seq && r.to >= seq), r.reached
+		ok, reached := r.ended || r.synced && r.reach() >= seq, r.reached
 		r.mu.Unlock()
 		if ok {
 			return

@@ -171,3 +171,40 @@ func TestEndsInSnapshot(t *testing.T) {
 		t.Errorf("the copy is %+v", st)
 	}
 }
+
+// TestEnd: how far a copy was when its owner died counts what came while a snapshot was awaited, so that nobody with
+// less is taken for more advanced.
+func TestEnd(t *testing.T) {
+	_, aAndC := ops(putOp("a", 1), putOp("c", 4))
+	for _, test := range []struct {
+		name  string
+		run   func(c *copied)
+		seq   uint64
+		whole bool
+	}{
+		{"whole", func(c *copied) { c.snapshot(4, putOp("a", 1), putOp("c", 4)) }, 4, true},
+		{"nothing yet", func(*copied) {}, 0, false},
+		{"all changes from the first one, no snapshot", func(c *copied) {
+			c.change(0, 1, aAndC, putOp("a", 1))
+			c.change(1, 4, aAndC, putOp("c", 4))
+		}, 4, false},
+		{"changes without what was before them", func(c *copied) { c.change(1, 4, aAndC, putOp("c", 4)) }, 0, false},
+		{"changes while the copy is repaired", func(c *copied) {
+			c.snapshot(1, putOp("a", 1))
+			c.load("test")
+			c.change(1, 4, aAndC, putOp("c", 4))
+		}, 4, false},
+		{"a gap", func(c *copied) {
+			c.snapshot(1, putOp("a", 1))
+			c.change(3, 4, aAndC, putOp("c", 4))
+		}, 1, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCopied()
+			test.run(c)
+			if seq, torn := c.End(7); seq != test.seq || (torn == 0) != test.whole {
+				t.Errorf("at %d, torn %d; want %d, whole %v", seq, torn, test.seq, test.whole)
+			}
+		})
+	}
+}
