@@ -85,6 +85,27 @@ func tasks(w *world) {
 	}
 }
 
+// slack is a context whose end is noticed late.
+type slack struct {
+	context.Context
+	end time.Time
+}
+
+func (s slack) Deadline() (time.Time, bool) { return s.end, true }
+
+// TestLateContext: when the time is over on both sides, it does not depend on which one notices first how a call ends.
+func TestLateContext(t *testing.T) {
+	bubble(t, mem.Options{Hints: true}, func(w *world) {
+		ns := w.join("a", "b")
+		ta := upper(ns[0])
+		upper(ns[1])
+		ctx := slack{context.Background(), time.Now().Add(100 * time.Millisecond)}
+		if _, err := ta.Call(ctx, ns[1].Self().ID, "wait"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+}
+
 // callToDying: a call to a member that dies ends when it is known dead, not at the deadline.
 func callToDying(w *world) {
 	ns := w.join("a", "b")

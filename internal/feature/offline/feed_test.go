@@ -285,3 +285,16 @@ func TestComesBackAmong(t *testing.T) {
 	w.check(append(got, juliet.hear(w.n-len(got), "")...), 0)
 	juliet.nothing()
 }
+
+// TestUnanswered: a client that neither acknowledges what it is given nor answers pings gets the rest all the same.
+func TestUnanswered(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes as long as an answer is waited for, 30 s")
+	}
+	t.Parallel()
+	w := newWaits(t, store.SQLite, true, false)
+	juliet := w.juliet(false)
+	got := juliet.hear(w.n, "ping")
+	juliet.ping = ""
+	w.check(append(got, juliet.hear(w.n-len(got), "")...), 0)
+}
