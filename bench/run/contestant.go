@@ -143,12 +143,17 @@ func (p *place) prepare() error {
 // dialed is the address of a server that takes connections on the port of the place.
 func dialed(ctx context.Context, p *place) (string, error) {
 	addr := net.JoinHostPort("127.0.0.1", p.Port)
+	return addr, answers(ctx, addr)
+}
+
+// answers tells whether connections to an address are accepted.
+func answers(ctx context.Context, addr string) error {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return addr, nc.Close()
+	return nc.Close()
 }
 
 //go:embed ejabberd.yml prosody.cfg.lua
@@ -225,9 +230,14 @@ func starling(more ...string) func(p *place) (*exec.Cmd, error) {
 	}
 }
 
-func starlingAddress(_ context.Context, p *place) (string, error) {
+// starlingAddress is where the server says that clients connect. One that was killed has left this behind.
+func starlingAddress(ctx context.Context, p *place) (string, error) {
 	info, err := server.ReadRunInfo(p.dir)
-	return info.Addresses["c2s"], err
+	if err != nil {
+		return "", err
+	}
+	addr := info.Addresses["c2s"]
+	return addr, answers(ctx, addr)
 }
 
 // ejabberd starts the emulator as ejabberdctl would, but without a node name, so that no other daemon is needed.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -96,8 +97,13 @@ func twoRelays(ctx context.Context, b *bench, up *ensemble) error {
 	return up.add(ctx, b, &contestant{name: "near relay", command: near, address: firstLine})
 }
 
-// twoStarlings share an SQLite file, of which chat has no need.
+// twoStarlings share an SQLite file, of which chat has no need. It is a new one each time: who are friends is in it.
 func twoStarlings(ctx context.Context, b *bench, up *ensemble) error {
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(filepath.Join(b.dir, "shared.db"+suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	token := filepath.Join(b.dir, "token")
 	if _, err := os.Stat(token); err != nil {
 		if out, err := exec.CommandContext(ctx, filepath.Join(b.dir, "starling"), "cluster", "token", "--out", token).CombinedOutput(); err != nil {
