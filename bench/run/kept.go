@@ -40,6 +40,7 @@ const (
 	ackOne     row = "acknowledged, one under way"
 	ackEight   row = "acknowledged, eight under way"
 	rateEight  row = "messages a second"
+	keptWords  row = "eight under way, each says something else"
 )
 
 // These measurements are many, so each is short.
@@ -53,10 +54,16 @@ const (
 // keeper is a server with which messages are measured that are kept, or acknowledged, or both.
 type keeper struct {
 	name    string
-	on      *contestant  // several keepers may be on one
-	managed bool         // the sessions have stream management
-	keeps   bool         // the server has an archive
-	slow    map[int]bool // windows with which one measurement took longer than slowAfter
+	on      *contestant   // several keepers may be on one
+	managed bool          // the sessions have stream management
+	keeps   bool          // the server has an archive
+	slow    map[talk]bool // where one measurement took longer than slowAfter
+}
+
+// talk is how people write: with so many messages under way, and other words in each.
+type talk struct {
+	window int
+	words  bool
 }
 
 // keepers returns who is compared. database is the URL of PostgreSQL, empty if there is none.
@@ -83,7 +90,7 @@ func keepers(database string) []*keeper {
 		all = append(all, &keeper{name: other.name, on: foreign(family, other.name, other.where, other.needs, false), keeps: true})
 	}
 	for _, k := range all {
-		k.slow = map[int]bool{}
+		k.slow = map[talk]bool{}
 	}
 	return all
 }
@@ -228,25 +235,25 @@ func (b *bench) keptTraffic(ctx context.Context) (err error) {
 		}
 		b.rounds = n + 1
 		fmt.Fprintf(os.Stderr, "archive, run %d of %d\n", n+1, min(b.runs, keptRuns))
-		for _, window := range []int{1, 8} {
+		for _, kind := range []talk{{1, false}, {8, false}, {8, true}} {
 			for _, k := range b.keepers {
-				if k.slow[window] {
+				if k.slow[kind] || kind.words && k.managed {
 					continue
 				}
 				began := time.Now()
-				if err := b.keptRun(ctx, k, up[k.on], window); err != nil {
+				if err := b.keptRun(ctx, k, up[k.on], kind); err != nil {
 					return err
 				}
-				k.slow[window] = time.Since(began) > slowAfter && !strings.HasPrefix(k.name, starlingName)
+				k.slow[kind] = time.Since(began) > slowAfter && !strings.HasPrefix(k.name, starlingName)
 			}
 		}
 	}
 	return nil
 }
 
-func (b *bench) keptRun(ctx context.Context, k *keeper, in *instance, window int) error {
+func (b *bench) keptRun(ctx context.Context, k *keeper, in *instance, kind talk) error {
 	cfg := b.loadOf(load.Chat, in)
-	cfg.Window, cfg.Managed, cfg.Whole = window, k.managed, true
+	cfg.Window, cfg.Words, cfg.Managed, cfg.Whole = kind.window, kind.words, k.managed, true
 	if k.name == postgresName {
 		cfg.StorePIDs = []int{b.postgres.pid}
 	}
@@ -254,27 +261,29 @@ func (b *bench) keptRun(ctx context.Context, k *keeper, in *instance, window int
 	if err != nil {
 		return err
 	}
-	one := window == 1
-	pick := func(first, second row) row {
-		if one {
-			return first
-		}
-		return second
-	}
-	b.add(pick(keptOne, keptEight), k.name, r.Server.PerOperation)
-	if r.Store != nil {
-		b.add(pick(storeOne, storeEight), k.name, r.Store.PerOperation)
-	}
-	if k.managed {
-		b.add(pick(ackOne, ackEight), k.name, 1e3*r.Behind)
-	}
-	if !one {
+	switch {
+	case kind.words:
+		b.add(keptWords, k.name, r.Server.PerOperation)
+	case kind.window == 1:
+		b.addKept(k, r, keptOne, storeOne, ackOne)
+	default:
+		b.addKept(k, r, keptEight, storeEight, ackEight)
 		b.add(rateEight, k.name, r.PerSecond)
 	}
 	if k.keeps {
 		return b.checkArchive(ctx, k.name, in, r.Sent)
 	}
 	return nil
+}
+
+func (b *bench) addKept(k *keeper, r *load.Report, server, itself, acknowledged row) {
+	b.add(server, k.name, r.Server.PerOperation)
+	if r.Store != nil {
+		b.add(itself, k.name, r.Store.PerOperation)
+	}
+	if k.managed {
+		b.add(acknowledged, k.name, 1e3*r.Behind)
+	}
 }
 
 // loadOf is a load of plaintext sessions on a server.

@@ -39,6 +39,7 @@ type benchCommand struct {
 	Window   int     `short:"w" default:"1" help:"Messages under way in each pair (chat)."`
 	Rate     float64 `help:"Messages a second of all sessions together, whatever comes back; measures latency (chat)."`
 	Size     int     `default:"432" help:"Bytes of a message or presence as sent."`
+	Words    bool    `help:"chat: each message says something else. Without, all of a session say the same, which archives may compress to very little."`
 	Contacts int     `default:"5" help:"Sessions in each group of contacts (presence)."`
 
 	Warmup   time.Duration `default:"1s" help:"Load before the measurement."`
@@ -95,7 +96,7 @@ func (b *benchCommand) config() (load.Config, error) {
 			Domain: b.Domain, Pattern: b.Account, Password: b.Password, PerAccount: b.PerAccount, Register: b.Register,
 		},
 		Sessions: b.Sessions, Concurrent: b.Concurrent, Available: b.Available, Managed: b.Managed,
-		Window: b.Window, Rate: b.Rate, Size: b.Size, Contacts: b.Contacts,
+		Window: b.Window, Rate: b.Rate, Size: b.Size, Words: b.Words, Contacts: b.Contacts,
 		Warmup: b.Warmup, Duration: b.Duration, Settle: b.Settle, Drain: b.Drain,
 		ServerPIDs: b.ServerPIDs,
 	}

@@ -21,12 +21,12 @@ func (g *generator) chat(ctx context.Context) error {
 	}
 	for n, l := range g.links {
 		l.peer = g.links[n^1]
-		p, err := chatPattern(l.number, l.peer.jid, g.cfg.Size)
+		p, err := g.chatPattern(l.number, l.peer.jid)
 		if err != nil {
 			return err
 		}
 		l.ready(p, batch)
-		from, err := chatPattern(l.peer.number, l.jid, g.cfg.Size)
+		from, err := g.chatPattern(l.peer.number, l.jid)
 		if err != nil {
 			return err
 		}
@@ -43,6 +43,14 @@ func (g *generator) chat(ctx context.Context) error {
 		return g.openLoop(ctx)
 	}
 	return g.closedLoop(ctx)
+}
+
+func (g *generator) chatPattern(sender uint32, to string) (pattern, error) {
+	p, err := chatPattern(sender, to, g.cfg.Size)
+	if err == nil && g.cfg.Words {
+		p = p.wordy()
+	}
+	return p, err
 }
 
 // closedLoop keeps a window of messages under way in each pair: who gets messages answers with as many.

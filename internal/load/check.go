@@ -20,7 +20,8 @@ type receiver struct {
 	end     []byte   // its end tag
 	typ     string   // its type
 	want    []string // its children, with an empty mark
-	tail    []byte   // what follows the mark, nil until that is known
+	words   int      // bytes of words that follow the mark
+	tail    []byte   // what follows these, nil until that is known
 	faults  *faults
 	sm      *management // nil: none
 
@@ -41,22 +42,31 @@ func (r *receiver) expect(p pattern, local string) error {
 	if err != nil {
 		return fmt.Errorf("a stanza of the generator: %w", err)
 	}
-	r.start, r.end, r.typ = []byte("<"+local), []byte("</"+local+">"), e.Attr("type")
-	r.want = children(&e)
+	r.start, r.end, r.typ, r.words = []byte("<"+local), []byte("</"+local+">"), e.Attr("type"), p.words
+	r.want = r.children(&e)
 	return nil
 }
 
-// children renders the children of an element, each mark in them emptied.
-func children(e *xml.Element) []string {
+// children renders the children of an element, each mark in them emptied, and the words taken out that belong to it.
+func (r *receiver) children(e *xml.Element) []string {
 	var all []string
 	for c := range e.Elements() {
 		b := c.Append(nil, xml.NSClient)
-		if at := bytes.IndexByte(b, markSign); at >= 0 && len(b)-at >= markSize {
+		if at := bytes.IndexByte(b, markSign); at >= 0 && len(b)-at >= markSize+r.words {
+			sender, number, ok := readMark(b[at:])
 			copy(b[at:], emptyMark)
+			if after := at + markSize; ok && r.says(b[after:], sender, number) {
+				b = slices.Delete(b, after, after+r.words)
+			}
 		}
 		all = append(all, string(b))
 	}
 	return all
+}
+
+// says tells whether b begins with the words of a stanza.
+func (r *receiver) says(b []byte, sender, number uint32) bool {
+	return r.words == 0 || bytes.HasPrefix(b, words(sender, number, r.words))
 }
 
 // scan looks at bytes as they came. It returns how many of them are done with, and how many stanzas from sources were
@@ -77,11 +87,12 @@ func (r *receiver) scan(b []byte) (used, stanzas int) {
 		if at < 0 {
 			return used + r.skip(rest), stanzas
 		}
-		after := at + markSize
+		after := at + markSize + r.words
 		if len(rest) < after {
 			return used, stanzas
 		}
 		sender, number, ok := readMark(rest[at:])
+		ok = ok && r.says(rest[at+markSize:], sender, number)
 		switch tail := rest[after:]; {
 		case ok && r.tail != nil && bytes.HasPrefix(tail, r.tail):
 			used += after + len(r.tail)
@@ -145,7 +156,7 @@ func (r *receiver) compare(b []byte, sender uint32) bool {
 	case r.self != "" && e.Attr("to") != r.self:
 		return changed("is not for " + r.self)
 	}
-	got := children(&e)
+	got := r.children(&e)
 	for _, want := range r.want { // a server may add elements and put them in another order, but each that was sent must be there
 		at := slices.Index(got, want)
 		if at < 0 {

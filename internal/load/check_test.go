@@ -1,20 +1,28 @@
 package load
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/s2"
 )
 
 // fixture is a receiver of messages from session 1 to session 2, and a maker of such messages as a server forwards them.
 func fixture(t *testing.T) (r *receiver, message func(number uint32) string) {
 	t.Helper()
+	return fixtureOf(t, func(p pattern) pattern { return p })
+}
+
+func fixtureOf(t *testing.T, kind func(pattern) pattern) (r *receiver, message func(number uint32) string) {
+	t.Helper()
 	p, err := chatPattern(1, "b@x/r", 432)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(p.bytes) != 432 {
+	if p = kind(p); len(p.bytes) != 432 {
 		t.Fatalf("the message has %d bytes", len(p.bytes))
 	}
 	r = &receiver{own: 2, self: "b@x/r", faults: &faults{}, sources: []source{{number: 1, jid: "a@x/r"}}}
@@ -23,9 +31,7 @@ func fixture(t *testing.T) (r *receiver, message func(number uint32) string) {
 	}
 	return r, func(number uint32) string {
 		b := slices.Clone(p.bytes)
-		for _, at := range p.numbers {
-			putHex(b[at:], number)
-		}
+		p.number(b, number)
 		return strings.Replace(string(b), "<message ", "<message from='a@x/r' ", 1)
 	}
 }
@@ -35,13 +41,7 @@ func TestCheck(t *testing.T) {
 	bounced := func(n uint32) string {
 		return strings.ReplaceAll(message(n), "~00000001-", "~00000002-")
 	}
-	cases := []struct {
-		name     string
-		in       []string
-		received int
-		sent     uint32
-		want     Faults
-	}{
+	cases := []checkCase{
 		{"nothing", nil, 0, 0, Faults{}},
 		{"in order", []string{message(0), message(1), message(2)}, 3, 3, Faults{}},
 		{"other stanzas between", []string{"<presence from='a@x/r'/>", message(0), "<iq type='get'/>", message(1)}, 2, 2, Faults{}},
@@ -60,10 +60,40 @@ func TestCheck(t *testing.T) {
 		{"other type", []string{strings.Replace(message(0), "'chat'", "'error'", 1)}, 0, 0, Faults{Changed: 1}},
 		{"came back", []string{bounced(0)}, 0, 0, Faults{Bounced: 1}},
 	}
+	check(t, cases, func(p pattern) pattern { return p })
+}
+
+// TestCheckWords is TestCheck with messages each of which says something else.
+func TestCheckWords(t *testing.T) {
+	_, message := fixtureOf(t, pattern.wordy)
+	mixed := func(n, other uint32) string {
+		return strings.Replace(message(n), string(words(1, n, 20)), string(words(1, other, 20)), 1)
+	}
+	check(t, []checkCase{
+		{"in order", []string{message(0), message(1), message(2)}, 3, 3, Faults{}},
+		{"lost in the middle", []string{message(0), message(2)}, 2, 3, Faults{Lost: 1}},
+		{"twice", []string{message(0), message(0), message(1)}, 2, 2, Faults{Duplicated: 1}},
+		{"words of another", []string{message(0), mixed(1, 2), message(2)}, 2, 3, Faults{Changed: 1, Lost: 1}},
+		{"words of another at first", []string{mixed(0, 2)}, 0, 0, Faults{Changed: 1}},
+		{"child missing", []string{message(0), strings.Replace(message(1), "<request xmlns='urn:xmpp:receipts'/>", "", 1)}, 1, 1, Faults{Changed: 1}},
+		{"written otherwise", []string{message(0), strings.ReplaceAll(message(1), "'", `"`), message(2)}, 3, 3, Faults{}},
+	}, pattern.wordy)
+}
+
+type checkCase struct {
+	name     string
+	in       []string
+	received int
+	sent     uint32
+	want     Faults
+}
+
+func check(t *testing.T, cases []checkCase, kind func(pattern) pattern) {
+	t.Helper()
 	for _, c := range cases {
 		for _, step := range []int{1 << 20, 432, 100, 7, 1} {
 			t.Run(fmt.Sprintf("%s/%d bytes a read", c.name, step), func(t *testing.T) {
-				r, _ := fixture(t)
+				r, _ := fixtureOf(t, kind)
 				received := feed(r, strings.Join(c.in, ""), step)
 				got := r.faults.tally()
 				got.Samples, got.Lost = nil, r.lost(&r.sources[0], c.sent)
@@ -111,6 +141,27 @@ func TestCheckForgets(t *testing.T) {
 	}
 }
 
+// TestWords: texts differ, can stand in XML as they are, and compress as chat does, not like one text time and again.
+func TestWords(t *testing.T) {
+	seen := map[string]bool{}
+	var all []byte
+	for sender := range uint32(2) {
+		for number := range uint32(32) {
+			w := words(sender, number, 300)
+			if len(w) != 300 || bytes.ContainsAny(w, "<>&~'\"") || seen[string(w)] {
+				t.Fatalf("%q", w)
+			}
+			seen[string(w)] = true
+			all = append(all, w...)
+		}
+	}
+	n := len(s2.Encode(nil, all))
+	t.Logf("%d bytes become %d", len(all), n)
+	if n < len(all)/2 || n > len(all)*9/10 {
+		t.Errorf("%d bytes become %d", len(all), n)
+	}
+}
+
 func TestPattern(t *testing.T) {
 	if _, err := chatPattern(1, "b@x/r", 100); err == nil {
 		t.Error("a message of 100 bytes was made")
@@ -142,9 +193,7 @@ func BenchmarkCheck(b *testing.B) {
 	b.SetBytes(432)
 	b.ReportAllocs()
 	for n := uint32(0); b.Loop(); n++ {
-		for _, at := range p.numbers {
-			putHex(p.bytes[at:], n)
-		}
+		p.number(p.bytes, n)
 		if _, got := r.scan(p.bytes); got != 1 {
 			b.Fatal("not received")
 		}

@@ -17,9 +17,8 @@ type link struct {
 	peer   *link // of Chat
 	in     receiver
 
-	size    int
 	out     []byte // stanzas ready to be sent, one after the other
-	numbers []int  // where in each the digits of its number are
+	pattern pattern
 
 	unread   []byte // what had come when the link was made, of one with stream management
 	scratch  []byte // what who sends writes
@@ -32,7 +31,7 @@ type link struct {
 
 // ready makes the link send stanzas like p, at most batch at once.
 func (l *link) ready(p pattern, batch int) {
-	l.size, l.numbers = len(p.bytes), p.numbers
+	l.pattern = p
 	for range batch {
 		l.out = append(l.out, p.bytes...)
 	}
@@ -40,20 +39,17 @@ func (l *link) ready(p pattern, batch int) {
 
 // send sends the next n stanzas.
 func (l *link) send(n int) error {
-	next := l.sent.Load()
+	next, size := l.sent.Load(), len(l.pattern.bytes)
 	for n > 0 {
-		part := min(n, len(l.out)/l.size)
+		part := min(n, len(l.out)/size)
 		for i := range part {
-			st := l.out[i*l.size : (i+1)*l.size]
-			for _, at := range l.numbers {
-				putHex(st[at:], uint32(next))
-			}
+			l.pattern.number(l.out[i*size:(i+1)*size], uint32(next))
 			next++
 		}
 		// First the count, then the bytes: nobody may see a stanza come that was not sent.
 		l.sent.Store(next)
 		n -= part
-		if _, err := l.nc.Write(l.framed(l.out[:part*l.size], n == 0)); err != nil {
+		if _, err := l.nc.Write(l.framed(l.out[:part*size], n == 0)); err != nil {
 			return err
 		}
 	}

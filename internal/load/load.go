@@ -54,6 +54,7 @@ type Config struct {
 	Window   int     // Chat, closed loop: messages under way in each pair
 	Rate     float64 // Chat: messages a second of all pairs together, sent whether or not answers come; 0: closed loop
 	Size     int     // bytes of a stanza as sent
+	Words    bool    // Chat: each message says something else, so that it compresses as what people write does
 	Contacts int     // Presence: sessions in a group
 	Away     int     // Resume: messages that wait for each session when it comes back
 

@@ -17,8 +17,9 @@ type Report struct {
 	Window     int       `json:"window,omitempty"`
 	Rate       float64   `json:"rate,omitempty"` // messages a second that were asked for
 	Size       int       `json:"size_bytes,omitempty"`
-	Seconds    float64   `json:"seconds"`    // length of the measured interval
-	Operations uint64    `json:"operations"` // in it: messages or presences received, log-ins
+	Words      bool      `json:"words,omitempty"` // each message said something else
+	Seconds    float64   `json:"seconds"`         // length of the measured interval
+	Operations uint64    `json:"operations"`      // in it: messages or presences received, log-ins
 	PerSecond  float64   `json:"per_second"`
 
 	Server  *CPU       `json:"server_cpu,omitempty"`
@@ -65,7 +66,7 @@ func newReport(c *Config) *Report {
 	}
 	switch c.Scenario {
 	case Chat:
-		r.Size, r.Rate = c.Size, c.Rate
+		r.Size, r.Rate, r.Words = c.Size, c.Rate, c.Words
 		if c.Rate == 0 {
 			r.Window = c.Window
 		}

@@ -79,9 +79,7 @@ func (g *generator) whileAway(ctx context.Context, all []*returning) error {
 	g.progress("sending %d messages to each", g.cfg.Away)
 	for number := range g.cfg.Away {
 		for _, r := range all {
-			for _, at := range r.out.numbers {
-				putHex(r.out.bytes[at:], uint32(number))
-			}
+			r.out.number(r.out.bytes, uint32(number))
 			if err := sender.Raw(ctx, r.out.bytes); err != nil {
 				return err
 			}

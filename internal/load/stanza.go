@@ -18,10 +18,22 @@ const (
 	emptyMark = "~00000000-00000000~"
 )
 
-// pattern is a stanza of one sender, complete but for its number.
+// pattern is a stanza of one sender, complete but for its number and the words that go with it.
 type pattern struct {
 	bytes   []byte
 	numbers []int // where the digits of the number are
+	sender  uint32
+	words   int // bytes of words that follow the mark, other ones in each stanza; 0: all have the same text
+}
+
+// number makes b, a copy of the pattern's bytes, the stanza of a number.
+func (p *pattern) number(b []byte, n uint32) {
+	for _, at := range p.numbers {
+		putHex(b[at:], n)
+	}
+	if p.words > 0 {
+		copy(b[p.numbers[len(p.numbers)-1]+digits+1:], words(p.sender, n, p.words))
+	}
 }
 
 // chatPattern makes a message of size bytes: a text, a chat state (XEP-0085) and a request for a receipt (XEP-0184), as
@@ -30,6 +42,14 @@ func chatPattern(sender uint32, to string, size int) (pattern, error) {
 	head := "<message type='chat' id='" + idOf(sender) + "' to='" + string(xml.AppendAttr(nil, to)) + "'><body>"
 	tail := "</body><active xmlns='http://jabber.org/protocol/chatstates'/><request xmlns='urn:xmpp:receipts'/></message>"
 	return newPattern(sender, head, " Wherefore art thou, Romeo? Deny thy father &amp; refuse thy name;", tail, size)
+}
+
+// wordy has each message say something else.
+func (p pattern) wordy() pattern {
+	begin := p.numbers[len(p.numbers)-1] + digits + 1
+	p.words = bytes.Index(p.bytes, []byte("</body>")) - begin
+	p.number(p.bytes, 0)
+	return p
 }
 
 // presencePattern makes a presence of size bytes, or as few as there can be.
@@ -48,7 +68,7 @@ func newPattern(sender uint32, head, filler, tail string, size int) (pattern, er
 	}
 	text := strings.Repeat(filler, room/len(filler)) + strings.Repeat(".", room%len(filler))
 	b := []byte(head + emptyMark + text + tail)
-	p := pattern{bytes: b}
+	p := pattern{bytes: b, sender: sender}
 	putHex(b[len(head)+1:], sender)
 	p.numbers = []int{bytes.Index(b, []byte(idOf(sender))) + 1 + digits + 1, len(head) + numberAt}
 	return p, nil

@@ -64,23 +64,51 @@ func (m meter) stop(b *testing.B, messages int) {
 // crowd is users who write to each other at random.
 type crowd struct {
 	users []jid.JID
-	text  string
+	texts []string
 	n     int
 }
 
-func newCrowd() *crowd {
-	c := &crowd{users: make([]jid.JID, 200), text: fmt.Sprintf(text, strings.Repeat("x", 80))}
+// newCrowd has them write a text time and again if it is short; else different ones of some length.
+func newCrowd(length int) *crowd {
+	c := &crowd{users: make([]jid.JID, 200)}
+	if length <= 80 {
+		c.texts = []string{fmt.Sprintf(text, strings.Repeat("x", length))}
+	} else {
+		c.texts = speech(length)
+	}
 	for i := range c.users {
 		c.users[i] = jid.MustParse(fmt.Sprintf("user%d@a.test/phone", i))
 	}
 	return c
 }
 
+// speech is messages in words of a language that has as many as ours, some of which are used often and most seldom.
+func speech(length int) (texts []string) {
+	r := rand.New(rand.NewPCG(1, 2))
+	vocabulary := make([]string, 5000)
+	for i := range vocabulary {
+		word := make([]byte, 2+r.IntN(4)+r.IntN(5))
+		for k := range word {
+			word[k] = "etaoinshrdlcumwfgypbvkjxqz"[min(r.IntN(26), r.IntN(26))]
+		}
+		vocabulary[i] = string(word)
+	}
+	often := rand.NewZipf(r, 1.1, 5, uint64(len(vocabulary)-1))
+	for range 8192 {
+		var b strings.Builder
+		for b.Len() < length {
+			b.WriteString(vocabulary[often.Uint64()] + " ")
+		}
+		texts = append(texts, fmt.Sprintf(text, b.String()[:length]))
+	}
+	return texts
+}
+
 // say is messages, each as it is kept for both parties.
 func (c *crowd) say(messages int) (all []archive.Entry) {
 	for range messages {
 		one, two := c.users[rand.IntN(len(c.users))], c.users[rand.IntN(len(c.users))]
-		e := archive.Entry{Owner: one.Bare(), Peer: two, From: one, N: c.n, Time: time.Now(), Text: c.text}
+		e := archive.Entry{Owner: one.Bare(), Peer: two, From: one, N: c.n, Time: time.Now(), Text: c.texts[c.n%len(c.texts)]}
 		all = append(all, e)
 		e.Owner, e.Peer = two.Bare(), one
 		all = append(all, e)
@@ -92,27 +120,32 @@ func (c *crowd) say(messages int) (all []archive.Entry) {
 var batches = []int{8, 64, 512, 2048}
 
 // BenchmarkKeep is what it costs to keep a message for both parties, from the queue to its place in both archives. So many
-// messages come at once, and the next ones when these are acknowledged.
+// messages come at once, and the next ones when these are acknowledged: the same text each time, or words of so many bytes.
 func BenchmarkKeep(b *testing.B) {
 	dialects(b, func(b *testing.B, d store.Dialect) {
 		for _, messages := range batches {
-			b.Run(fmt.Sprint("batch=", messages), func(b *testing.B) {
-				a, c := archiveOn(b, d), newCrowd()
-				m, n := start(b), 0
-				for ; n < b.N; n += messages {
-					var last <-chan struct{}
-					for _, e := range c.say(messages) {
-						last = a.Add(&e)
-					}
-					<-last
-				}
-				if err := a.Flush(b.Context()); err != nil {
-					b.Fatal(err)
-				}
-				m.stop(b, n)
-			})
+			b.Run(fmt.Sprint("batch=", messages), func(b *testing.B) { keep(b, d, messages, newCrowd(80)) })
+		}
+		for _, length := range []int{100, 300} {
+			b.Run(fmt.Sprint("words=", length), func(b *testing.B) { keep(b, d, 512, newCrowd(length)) })
 		}
 	})
+}
+
+func keep(b *testing.B, d store.Dialect, messages int, c *crowd) {
+	a := archiveOn(b, d)
+	m, n := start(b), 0
+	for ; n < b.N; n += messages {
+		var last <-chan struct{}
+		for _, e := range c.say(messages) {
+			last = a.Add(&e)
+		}
+		<-last
+	}
+	if err := a.Flush(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	m.stop(b, n)
 }
 
 // BenchmarkCommit is the same without the journal: each batch goes to its place at once.
@@ -120,7 +153,7 @@ func BenchmarkCommit(b *testing.B) {
 	dialects(b, func(b *testing.B, d store.Dialect) {
 		for _, messages := range batches {
 			b.Run(fmt.Sprint("batch=", messages), func(b *testing.B) {
-				a, c := archiveOn(b, d), newCrowd()
+				a, c := archiveOn(b, d), newCrowd(80)
 				m, n := start(b), 0
 				for ; n < b.N; n += messages {
 					if err := a.Commit(b.Context(), c.say(messages)); err != nil {
@@ -138,7 +171,7 @@ func BenchmarkCommit(b *testing.B) {
 func BenchmarkFloor(b *testing.B) {
 	for _, messages := range batches {
 		b.Run(fmt.Sprint("batch=", messages), func(b *testing.B) {
-			db, c := storetest.Open(b, store.SQLite), newCrowd()
+			db, c := storetest.Open(b, store.SQLite), newCrowd(80)
 			insert := func(all []archive.Entry) error {
 				return db.Write(b.Context(), func(tx *store.Tx) error {
 					for _, e := range all {
