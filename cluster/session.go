@@ -248,13 +248,17 @@ func (s *session) tick(now time.Time) {
 	}
 }
 
-// settled makes a joining node ready: when it has listened for a while, and has the tables of all it has heard.
+// settled makes a joining node ready: when it has listened for a while, nobody else has its name, and it has the tables of
+// all it has heard.
 func (s *session) settled(now time.Time) {
 	waited := now.Sub(s.joined)
 	if waited < s.n.cfg.Settle {
 		return
 	}
 	if waited < syncWithin {
+		if s.m.Doubtful() {
+			return
+		}
 		for _, c := range s.m.Peers {
 			if c.Status == frame.Heard {
 				return

@@ -283,7 +283,7 @@ func TestClusterFails(t *testing.T) {
 	token := func() string { return write(t, t.TempDir(), "token", starling(t, t.TempDir(), "cluster", "token").out) }
 	right := token()
 	a := startMember(t, "a", joining("a", database, right, at))
-	for _, c := range []struct {
+	cases := []struct {
 		name  string
 		flags []string
 		want  []string
@@ -295,28 +295,31 @@ func TestClusterFails(t *testing.T) {
 		{"a port that is taken", joining("b", database, right, at), []string{"in use"}},
 		{"no such token", joining("b", database, "none", "127.0.0.1:0"), []string{"cannot be read", "none readable"}},
 		{"no shared database", []string{"--join-token=" + right, "--cluster-listen=127.0.0.1:0"}, []string{"SQLite", "PostgreSQL", "--allow-shared-sqlite"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			b := startMember(t, "b", c.flags)
-			s := b.is("failed", 1)
-			b.out.await(t, "Stop the server:")
-			r := starling(t, b.dir, "cluster", "join")
-			for _, want := range c.want {
-				if !strings.Contains(s.Failure.Reason+s.Failure.Remedy, want) {
-					t.Errorf("status: no %q in %+v", want, s.Failure)
-				}
-				for where, text := range map[string]string{"welcome": b.out.text(), "log": b.logs.text(), "join": r.out} {
-					if !strings.Contains(text, want) {
-						t.Errorf("%s: no %q in %s", where, want, text)
+	}
+	t.Run("joins", func(t *testing.T) { // and returns when all parallel ones have ended
+		for _, c := range cases {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				b := startMember(t, "b", c.flags)
+				s := b.is("failed", 1)
+				b.out.await(t, "Stop the server:")
+				r := starling(t, b.dir, "cluster", "join")
+				for _, want := range c.want {
+					if !strings.Contains(s.Failure.Reason+s.Failure.Remedy, want) {
+						t.Errorf("status: no %q in %+v", want, s.Failure)
+					}
+					for where, text := range map[string]string{"welcome": b.out.text(), "log": b.logs.text(), "join": r.out} {
+						if !strings.Contains(text, want) {
+							t.Errorf("%s: no %q in %s", where, want, text)
+						}
 					}
 				}
-			}
-			r.want(t, exitFailed, "failed", "remedy")
-			b.stop()
-		})
-	}
-	t.Cleanup(func() { a.is("ready", 1) })
+				r.want(t, exitFailed, "failed", "remedy")
+				b.stop()
+			})
+		}
+	})
+	a.is("ready", 1)
 }
 
 // TestClusterCommands: what they say where there is no cluster, or no server.

@@ -234,6 +234,17 @@ func (m *Judge) namesakes(p *Candidate, now time.Time, b *frame.Beacon) {
 	}
 }
 
+// Doubtful says whether there may be an older node of this node's name: it was heard, and has neither gone on nor been
+// missed yet.
+func (m *Judge) Doubtful() bool {
+	for id := range m.twins {
+		if p := m.Peers[id]; p != nil && p.Status != frame.Dead && p.Node.Before(m.Self) {
+			return true
+		}
+	}
+	return false
+}
+
 // judged takes in what a peer's beacon says about this node in its present incarnation.
 func (m *Judge) judged(p *Candidate, now time.Time, e *frame.Peer) {
 	if e.Status == frame.Dead {

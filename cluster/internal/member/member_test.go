@@ -253,3 +253,42 @@ func TestJudge(t *testing.T) {
 		})
 	}
 }
+
+// TestNamesake: a node that hears an older one of its name is in doubt until that one goes on, and then gives way, or is
+// missed, which means that it was this node's former life.
+func TestNamesake(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		start  uint64 // of this node; the other one's is 5
+		goesOn bool
+		before bool // in doubt after the first beacon
+		after  bool
+		did    string
+	}{
+		{"an older one goes on", 9, true, true, true, "twin"},
+		{"an older one is gone", 9, false, true, false, ""},
+		{"a younger one goes on", 1, true, false, false, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newScene(t)
+			s.Self.Name, s.Self.Start = "peer", c.start
+			if s.Doubtful() {
+				t.Error("in doubt at first")
+			}
+			s.beacon(1, 1, 0, 0, 0)
+			if got := s.Doubtful(); got != c.before {
+				t.Errorf("in doubt: %v, want %v", got, c.before)
+			}
+			if c.goesOn {
+				s.pass(500 * time.Millisecond)
+				s.beacon(1, 1, 0, 0, 0)
+			} else {
+				s.pass(5 * time.Second)
+			}
+			s.want(c.did)
+			if got := s.Doubtful(); got != c.after {
+				t.Errorf("in doubt in the end: %v, want %v", got, c.after)
+			}
+		})
+	}
+}
