@@ -3,9 +3,11 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"testing"
 	"time"
 
 	"github.com/starling-im/starling/cluster"
+	"github.com/starling-im/starling/cluster/internal/mem"
 )
 
 // joinAndLeave: what exists becomes shared at once, and one's own again.
@@ -176,6 +178,22 @@ func twins(w *world) {
 	w.until("the elder stays", func() bool { return ns[0].sees("a", "b") && ns[1].sees("a", "b") })
 	if ns[1].State() != cluster.Ready || ns[0].count(cluster.MemberDied, "b") != 0 && ns[0].count(cluster.MemberJoined, "b") > 2 {
 		w.t.Errorf("events: %v", ns[0].all())
+	}
+}
+
+// TestTwinHesitates: a node that has heard an older one of its name is not ready before it knows whether that one goes on,
+// however long beacons are on their way.
+func TestTwinHesitates(t *testing.T) {
+	for seed := range uint64(100) {
+		bubble(t, mem.Options{Seed: seed, MaxDelay: 450 * time.Millisecond}, func(w *world) {
+			elder, twin := w.join("a")[0], w.start("a")
+			if err := twin.Join(context.Background()); err == nil {
+				t.Errorf("seed %d: the twin has joined: %v", seed, twin.all())
+			}
+			if elder.State() != cluster.Ready {
+				t.Errorf("seed %d: the elder: %v", seed, elder.all())
+			}
+		})
 	}
 }
 
