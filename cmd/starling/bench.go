@@ -39,7 +39,7 @@ type benchCommand struct {
 	Window   int     `short:"w" default:"1" help:"Messages under way in each pair (chat)."`
 	Rate     float64 `help:"Messages a second of all sessions together, whatever comes back; measures latency (chat)."`
 	Size     int     `default:"432" help:"Bytes of a message or presence as sent."`
-	Words    bool    `help:"chat: each message says something else. Without, all of a session say the same, which archives may compress to very little."`
+	Words    bool    `help:"Each message says something else; without, all of a session say the same, which an archive may compress to very little (chat)."`
 	Contacts int     `default:"5" help:"Sessions in each group of contacts (presence)."`
 
 	Warmup   time.Duration `default:"1s" help:"Load before the measurement."`

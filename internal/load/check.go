@@ -66,7 +66,7 @@ func (r *receiver) children(e *xml.Element) []string {
 
 // says tells whether b begins with the words of a stanza.
 func (r *receiver) says(b []byte, sender, number uint32) bool {
-	return r.words == 0 || bytes.HasPrefix(b, words(sender, number, r.words))
+	return r.words == 0 || bytes.HasPrefix(b, Words(sender, number, r.words))
 }
 
 // scan looks at bytes as they came. It returns how many of them are done with, and how many stanzas from sources were

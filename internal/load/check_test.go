@@ -67,7 +67,7 @@ func TestCheck(t *testing.T) {
 func TestCheckWords(t *testing.T) {
 	_, message := fixtureOf(t, pattern.wordy)
 	mixed := func(n, other uint32) string {
-		return strings.Replace(message(n), string(words(1, n, 20)), string(words(1, other, 20)), 1)
+		return strings.Replace(message(n), string(Words(1, n, 20)), string(Words(1, other, 20)), 1)
 	}
 	check(t, []checkCase{
 		{"in order", []string{message(0), message(1), message(2)}, 3, 3, Faults{}},
@@ -147,7 +147,7 @@ func TestWords(t *testing.T) {
 	var all []byte
 	for sender := range uint32(2) {
 		for number := range uint32(32) {
-			w := words(sender, number, 300)
+			w := Words(sender, number, 300)
 			if len(w) != 300 || bytes.ContainsAny(w, "<>&~'\"") || seen[string(w)] {
 				t.Fatalf("%q", w)
 			}

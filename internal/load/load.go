@@ -166,6 +166,8 @@ func (c *Config) checkChat() error {
 		return fmt.Errorf("a window of %d messages is not between 1 and %d", c.Window, maxWindow)
 	case c.Rate < 0:
 		return errors.New("a rate below zero")
+	case c.Words && c.Size > maxWords:
+		return fmt.Errorf("messages of %d bytes are too long to say something else each, at most %d", c.Size, maxWords)
 	}
 	return nil
 }

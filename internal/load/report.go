@@ -92,6 +92,9 @@ func (r *Report) Write(w io.Writer) error {
 	case r.Window > 0:
 		row("load", "window of %d messages of %d bytes in each pair", r.Window, r.Size)
 	}
+	if r.Words {
+		row("texts", "another one in each message")
+	}
 	if r.Operations > 0 {
 		row("done", "%d in %.2f s, %.0f/s", r.Operations, r.Seconds, r.PerSecond)
 		row("client CPU", "%.2f µs each", r.Client.PerOperation)

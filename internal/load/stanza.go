@@ -32,9 +32,12 @@ func (p *pattern) number(b []byte, n uint32) {
 		putHex(b[at:], n)
 	}
 	if p.words > 0 {
-		copy(b[p.numbers[len(p.numbers)-1]+digits+1:], words(p.sender, n, p.words))
+		copy(b[p.text():], Words(p.sender, n, p.words))
 	}
 }
+
+// text is where the text begins that follows the mark.
+func (p *pattern) text() int { return p.numbers[len(p.numbers)-1] + digits + 1 }
 
 // chatPattern makes a message of size bytes: a text, a chat state (XEP-0085) and a request for a receipt (XEP-0184), as
 // common clients send them.
@@ -46,8 +49,7 @@ func chatPattern(sender uint32, to string, size int) (pattern, error) {
 
 // wordy has each message say something else.
 func (p pattern) wordy() pattern {
-	begin := p.numbers[len(p.numbers)-1] + digits + 1
-	p.words = bytes.Index(p.bytes, []byte("</body>")) - begin
+	p.words = bytes.Index(p.bytes, []byte("</body>")) - p.text()
 	p.number(p.bytes, 0)
 	return p
 }

@@ -5,6 +5,7 @@ import "sync"
 const (
 	vocabulary = 4096
 	spoken     = 1 << 20 // bytes of speech
+	maxWords   = spoken / 4
 )
 
 // speech is made-up words with spaces between, few of them often and most seldom, as people write them: a server that
@@ -31,8 +32,8 @@ var speech = sync.OnceValue(func() []byte {
 	return b[:spoken]
 })
 
-// words is the text of so many bytes that goes with a stanza of a sender.
-func words(sender, number uint32, size int) []byte {
+// Words is the text that goes with a stanza of a sender, of so many bytes, at most 256 KiB.
+func Words(sender, number uint32, size int) []byte {
 	all := speech()
 	room := uint64(len(all) - size)
 	at := (uint64(sender)*40_503 + uint64(number)*7_919) % room

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/starling-im/starling/internal/feature/archive"
+	"github.com/starling-im/starling/internal/load"
 	"github.com/starling-im/starling/internal/store"
 	"github.com/starling-im/starling/internal/store/storetest"
 	"github.com/starling-im/starling/internal/xmpp/jid"
@@ -68,38 +69,21 @@ type crowd struct {
 	n     int
 }
 
-// newCrowd has them write a text time and again if it is short; else different ones of some length.
-func newCrowd(length int) *crowd {
-	c := &crowd{users: make([]jid.JID, 200)}
-	if length <= 80 {
-		c.texts = []string{fmt.Sprintf(text, strings.Repeat("x", length))}
-	} else {
-		c.texts = speech(length)
-	}
+func newCrowd(texts ...string) *crowd {
+	c := &crowd{users: make([]jid.JID, 200), texts: texts}
 	for i := range c.users {
 		c.users[i] = jid.MustParse(fmt.Sprintf("user%d@a.test/phone", i))
 	}
 	return c
 }
 
-// speech is messages in words of a language that has as many as ours, some of which are used often and most seldom.
+// same is one message for all.
+var same = fmt.Sprintf(text, strings.Repeat("x", 80))
+
+// speech is messages each of which says something else, of so many bytes.
 func speech(length int) (texts []string) {
-	r := rand.New(rand.NewPCG(1, 2))
-	vocabulary := make([]string, 5000)
-	for i := range vocabulary {
-		word := make([]byte, 2+r.IntN(4)+r.IntN(5))
-		for k := range word {
-			word[k] = "etaoinshrdlcumwfgypbvkjxqz"[min(r.IntN(26), r.IntN(26))]
-		}
-		vocabulary[i] = string(word)
-	}
-	often := rand.NewZipf(r, 1.1, 5, uint64(len(vocabulary)-1))
-	for range 8192 {
-		var b strings.Builder
-		for b.Len() < length {
-			b.WriteString(vocabulary[often.Uint64()] + " ")
-		}
-		texts = append(texts, fmt.Sprintf(text, b.String()[:length]))
+	for n := range uint32(8192) {
+		texts = append(texts, fmt.Sprintf(text, load.Words(0, n, length)))
 	}
 	return texts
 }
@@ -124,10 +108,10 @@ var batches = []int{8, 64, 512, 2048}
 func BenchmarkKeep(b *testing.B) {
 	dialects(b, func(b *testing.B, d store.Dialect) {
 		for _, messages := range batches {
-			b.Run(fmt.Sprint("batch=", messages), func(b *testing.B) { keep(b, d, messages, newCrowd(80)) })
+			b.Run(fmt.Sprint("batch=", messages), func(b *testing.B) { keep(b, d, messages, newCrowd(same)) })
 		}
 		for _, length := range []int{100, 300} {
-			b.Run(fmt.Sprint("words=", length), func(b *testing.B) { keep(b, d, 512, newCrowd(length)) })
+			b.Run(fmt.Sprint("words=", length), func(b *testing.B) { keep(b, d, 512, newCrowd(speech(length)...)) })
 		}
 	})
 }
@@ -153,7 +137,7 @@ func BenchmarkCommit(b *testing.B) {
 	dialects(b, func(b *testing.B, d store.Dialect) {
 		for _, messages := range batches {
 			b.Run(fmt.Sprint("batch=", messages), func(b *testing.B) {
-				a, c := archiveOn(b, d), newCrowd(80)
+				a, c := archiveOn(b, d), newCrowd(same)
 				m, n := start(b), 0
 				for ; n < b.N; n += messages {
 					if err := a.Commit(b.Context(), c.say(messages)); err != nil {
@@ -171,7 +155,7 @@ func BenchmarkCommit(b *testing.B) {
 func BenchmarkFloor(b *testing.B) {
 	for _, messages := range batches {
 		b.Run(fmt.Sprint("batch=", messages), func(b *testing.B) {
-			db, c := storetest.Open(b, store.SQLite), newCrowd(80)
+			db, c := storetest.Open(b, store.SQLite), newCrowd(same)
 			insert := func(all []archive.Entry) error {
 				return db.Write(b.Context(), func(tx *store.Tx) error {
 					for _, e := range all {
