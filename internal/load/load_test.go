@@ -231,6 +231,7 @@ func TestRefusals(t *testing.T) {
 		{"no server", "address", func(c *load.Config) { c.Addrs = nil }},
 		{"odd number", "even", func(c *load.Config) { c.Sessions = 3 }},
 		{"no window", "window", func(c *load.Config) { c.Window = 0 }},
+		{"long words", "too long", func(c *load.Config) { c.Words, c.Size = true, 1<<20 }},
 		{"short message", "too short", func(c *load.Config) { c.Raw, c.TLS, c.Size = true, client.None, 100 }},
 		{"broken groups", "whole groups", func(c *load.Config) { c.Scenario, c.Contacts = load.Presence, 3 }},
 		{"memory of nobody", "process", func(c *load.Config) { c.Scenario, c.ServerPIDs = load.Idle, nil }},
